@@ -1,0 +1,32 @@
+//! The field's own terms: labels, samples, matchers, time ranges, tenants and block ids.
+//!
+//! Everything above speaks in these types. No I/O, no async and no clock live here, so that every rule can be
+//! tested as a plain function.
+//!
+//! **Invariants**
+//! - [`Labels`] are sorted by name, unique, without empty values, and kept as the bytes that remote write,
+//!   remote read and StoreAPI share.
+//! - Times are milliseconds since the Unix epoch. A [`TimeRange`] is half-open; request bounds, which are
+//!   inclusive on the wire, are turned into one at the edge.
+//! - A sample's value is a bit pattern. It is moved and compared as bits, never through arithmetic.
+
+mod duration;
+mod error;
+mod labels;
+mod matcher;
+mod re2;
+mod sample;
+mod tenant;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+pub use duration::{DurationError, format_duration_ms, parse_duration_ms};
+pub use error::ErrorKind;
+pub use labels::{LabelError, Labels, LabelsIter, METRIC_NAME, encode_label};
+pub use matcher::{MatchKind, Matcher, MatcherError, match_labels};
+pub use sample::{STALE_MARKER_BITS, Sample, is_stale, merge_samples, normalize_samples};
+pub use tenant::{TenantError, TenantId};
+pub use time::{RAW_WINDOW_MS, Resolution, TimeRange};
+pub use ulid::Ulid;
