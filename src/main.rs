@@ -1,2 +1,2 @@
-//! x
+//! The `perennial` binary.
 fn main() {}
