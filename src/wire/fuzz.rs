@@ -44,12 +44,12 @@ fn accepted(protocol: Protocol, body: &[u8]) -> Option<Vec<Accepted>> {
             Ok(one) => one,
             Err(refused) => {
                 samples += refused.samples;
-                assert!(refused.labels.len() < 1024, "a description is short");
+                assert!(refused.labels.len() < 220, "a description is short");
                 return;
             }
         };
         samples += one.samples.len() as u64;
-        assert!(describe_labels(one.labels).len() < 1024, "a description is short");
+        assert!(describe_labels(one.labels).len() < 220, "a description is short");
         if let Ok(labels) = canonical_labels(one.labels, &limits)
             && !one.samples.is_empty()
         {

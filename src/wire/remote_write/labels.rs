@@ -1,5 +1,7 @@
 //! From labels as sent to a canonical label set: what a series goes through that was not found by its bytes.
 
+use std::borrow::Cow;
+
 use super::Limits;
 use crate::model::{ErrorKind, LabelError, Labels};
 use crate::wire::error::Malformed;
@@ -146,19 +148,19 @@ impl<'a> LabelGate<'a> {
             return Err(SeriesError::TooManyLabels { limit: labels_max });
         }
         if name.len() > name_bytes_max {
-            let (name, bytes) = (shown_name(name), name.len());
+            let (name, bytes) = (beginning(name, SHOWN_NAME_BYTES).into_owned(), name.len());
             return Err(SeriesError::NameTooLong { name, bytes, limit: name_bytes_max });
         }
         if value.len() > value_bytes_max {
-            let (name, bytes) = (shown_name(name), value.len());
+            let (name, bytes) = (beginning(name, SHOWN_NAME_BYTES).into_owned(), value.len());
             return Err(SeriesError::ValueTooLong { name, bytes, limit: value_bytes_max });
         }
         Ok(())
     }
 }
 
-fn shown_name(name: &[u8]) -> String {
-    String::from_utf8_lossy(&name[..name.len().min(SHOWN_NAME_BYTES)]).into_owned()
+fn beginning(bytes: &[u8], len_max: usize) -> Cow<'_, str> {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(len_max)])
 }
 
 /// A label set being written for a message, cut when it gets long.
@@ -177,14 +179,13 @@ impl<'a> Description<'a> {
 
     /// Writes one label; returns whether there is room for more.
     pub(super) fn push(&mut self, name: &[u8], value: &[u8]) -> bool {
-        let room = SHOWN_LABELS_BYTES.saturating_sub(self.text.len());
-        self.cut = name.len() + value.len() > room;
-        if self.text.len() > 1 {
-            self.text.push_str(", ");
+        let comma = if self.text.len() > 1 { ", " } else { "" };
+        let (name, value) = (beginning(name, SHOWN_LABELS_BYTES), beginning(value, SHOWN_LABELS_BYTES));
+        self.text.push_str(&format!("{comma}{}={value:?}", name.escape_debug()));
+        self.cut = self.text.len() > SHOWN_LABELS_BYTES;
+        if self.cut {
+            self.text.truncate(self.text.floor_char_boundary(SHOWN_LABELS_BYTES));
         }
-        let name = String::from_utf8_lossy(&name[..name.len().min(room)]);
-        let value = String::from_utf8_lossy(&value[..value.len().min(room.saturating_sub(name.len()))]);
-        self.text.push_str(&format!("{name}={value:?}"));
         !self.cut
     }
 
