@@ -1,1 +1,3 @@
-//! The integration tests: one binary, so that heavy dependencies are linked once.
+//! Integration tests: one binary, one module for each subject.
+
+mod generated;
