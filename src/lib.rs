@@ -4,4 +4,5 @@
 
 pub mod model;
 pub mod runtime;
+pub mod tsdb;
 pub mod wire;

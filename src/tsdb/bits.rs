@@ -1,28 +1,18 @@
 //! Bit streams, most significant bit first, moved 64 bits at a time.
 
-/// Appends bits to a byte vector.
-#[derive(Debug)]
-pub(super) struct BitWriter<'a> {
-    out: &'a mut Vec<u8>,
-    /// Bits not yet in `out`, from the top; the rest is zero.
+/// Appends bits to a byte vector, which is passed along so that its owner can keep it.
+#[derive(Debug, Default)]
+pub(super) struct BitWriter {
+    /// Bits not yet written, from the top; the rest is zero.
     pending: u64,
     /// How many bits are pending, below 64.
     used: u32,
 }
 
-impl<'a> BitWriter<'a> {
-    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out, pending: 0, used: 0 }
-    }
-
-    /// Returns the bytes below, which is only right before the first bit.
-    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
-        self.out
-    }
-
+impl BitWriter {
     /// Appends the lowest `count` bits of `value`; `count` is 1 to 64 and the bits above are zero.
     #[inline(always)]
-    pub(super) fn put(&mut self, value: u64, count: u32) {
+    pub(super) fn put(&mut self, out: &mut Vec<u8>, value: u64, count: u32) {
         let free = 64 - self.used;
         if count < free {
             self.pending |= value << (free - count);
@@ -30,15 +20,16 @@ impl<'a> BitWriter<'a> {
             return;
         }
         let over = count - free;
-        self.out.extend_from_slice(&(self.pending | (value >> over)).to_be_bytes());
+        out.extend_from_slice(&(self.pending | (value >> over)).to_be_bytes());
         self.pending = if over == 0 { 0 } else { value << (64 - over) };
         self.used = over;
     }
 
-    /// Appends the last bits, filled up with zeros to a whole byte.
-    pub(super) fn finish(self) {
+    /// Appends the last bits, filled up with zeros to a whole byte, and is empty again.
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         let bytes = self.used.div_ceil(8) as usize;
-        self.out.extend_from_slice(&self.pending.to_be_bytes()[..bytes]);
+        out.extend_from_slice(&self.pending.to_be_bytes()[..bytes]);
+        *self = Self::default();
     }
 }
 

@@ -27,15 +27,15 @@ mod xor;
 mod tests;
 
 pub use fuzz::fuzz_xor_chunk;
-pub use xor::{CHUNK_SAMPLES, Chunk, XorChunks, XorDecoder, XorEncoder};
+pub use xor::{CHUNK_SAMPLES, Chunk, XorChunks, XorDecoder};
 
 use crate::model::ErrorKind;
 
 /// Why bytes of a Prometheus format were refused, or samples do not fit into it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TsdbError {
-    /// The bytes end before what they promise.
-    #[error("the chunk is cut off in sample {sample} of {count}")]
+    /// The bytes end before what they promise, or a number in them has no end.
+    #[error("the chunk is cut off or damaged at sample {sample} of {count}")]
     CutOff {
         /// The sample that is not whole, from 0.
         sample: u16,
@@ -54,9 +54,6 @@ pub enum TsdbError {
         /// Significant bits that it gives.
         significant: u32,
     },
-    /// A chunk is at its largest number of samples.
-    #[error("a chunk holds at most 65535 samples: start another one")]
-    ChunkFull,
 }
 
 impl TsdbError {
@@ -65,7 +62,6 @@ impl TsdbError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::CutOff { .. } | Self::BadWindow { .. } => ErrorKind::Corrupt,
-            Self::ChunkFull => ErrorKind::TooLarge,
         }
     }
 }
