@@ -1,3 +1,3 @@
-//! Integration tests: one binary, one module for each subject.
+//! The integration tests: one binary, so that heavy dependencies are linked once.
 
 mod generated;
