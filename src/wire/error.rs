@@ -1,6 +1,6 @@
 //! Why bytes from the network were refused.
 
-use crate::model::ErrorKind;
+use crate::model::{ErrorKind, MatcherError};
 
 /// Bytes that are not the protobuf message they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +56,25 @@ pub enum WireError {
         /// How many are allowed.
         limit: usize,
     },
+    /// A query has more parts of one kind than allowed.
+    #[error("the query has more than {limit} {what}: ask in several requests")]
+    QueryTooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// A matcher has a type that is not defined.
+    #[error("matcher type {0} is not defined: 0 is =, 1 is !=, 2 is =~ and 3 is !~")]
+    UnknownMatcher(i64),
+    /// A matcher's expression is not valid.
+    #[error(transparent)]
+    Matcher(#[from] MatcherError),
+    /// A read request accepts no form of answer that exists.
+    #[error(
+        "none of the accepted response types is supported: accept 0 (SAMPLES) or 1 (STREAMED_XOR_CHUNKS),          or name none"
+    )]
+    ResponseType,
 }
 
 impl WireError {
@@ -63,9 +82,15 @@ impl WireError {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::ContentType(_) => ErrorKind::Unsupported,
-            Self::BodyTooLarge { .. } | Self::TooMany { .. } => ErrorKind::TooLarge,
-            Self::SnappyLength { .. } | Self::Snappy(_) | Self::Malformed(_) => ErrorKind::Invalid,
+            Self::ContentType(_) | Self::ResponseType => ErrorKind::Unsupported,
+            Self::BodyTooLarge { .. } | Self::TooMany { .. } | Self::QueryTooLarge { .. } => {
+                ErrorKind::TooLarge
+            }
+            Self::SnappyLength { .. }
+            | Self::Snappy(_)
+            | Self::Malformed(_)
+            | Self::UnknownMatcher(_)
+            | Self::Matcher(_) => ErrorKind::Invalid,
         }
     }
 }

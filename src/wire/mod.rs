@@ -1,6 +1,7 @@
 //! The bytes that come over the network and go back: pure functions between bytes and the model.
 //!
-//! [`remote_write`] walks write requests, [`snappy`] is the compression they and remote read use. Nothing here
+//! [`remote_write`] walks write requests, [`snappy`] is the compression they and remote read use. [`store_api`] is what Thanos
+//! queriers ask, generated from `schemas/proto`. Nothing here
 //! opens a socket, reads a clock, logs or keeps state between requests.
 //!
 //! Vocabulary: a *body* is a request after decompression; *as sent* means bytes of the body that were stepped
@@ -17,10 +18,12 @@
 //! anything with the series once they are handed on.
 
 mod error;
+mod generated;
 mod protobuf;
 
 pub mod fuzz;
 pub mod remote_write;
 pub mod snappy;
+pub mod store_api;
 
 pub use error::{Malformed, WireError};
