@@ -1,8 +1,8 @@
 //! The bytes that come over the network and go back: pure functions between bytes and the model.
 //!
-//! [`remote_write`] walks write requests, [`snappy`] is the compression they and remote read use. [`store_api`] is what Thanos
-//! queriers ask, generated from `schemas/proto`. Nothing here
-//! opens a socket, reads a clock, logs or keeps state between requests.
+//! [`remote_write`] walks write requests, [`snappy`] is the compression they and remote read use, [`remote_read`]
+//! answers a Prometheus that reads back. [`store_api`] is what Thanos queriers ask; its messages are generated
+//! from `schemas/proto`. Nothing here opens a socket, reads a clock, logs or keeps state between requests.
 //!
 //! Vocabulary: a *body* is a request after decompression; *as sent* means bytes of the body that were stepped
 //! over but not yet read; *canonical* is the form of [`Labels`](crate::model::Labels).
@@ -22,6 +22,8 @@ mod generated;
 mod protobuf;
 
 pub mod fuzz;
+pub mod fuzz_read;
+pub mod remote_read;
 pub mod remote_write;
 pub mod snappy;
 pub mod store_api;

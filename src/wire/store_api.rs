@@ -17,8 +17,14 @@ pub use super::generated::STORE_API_DESCRIPTORS;
 pub use super::generated::thanos::*;
 use crate::model::{Labels, MatchKind, Matcher};
 
+#[cfg(test)]
+mod tests;
+
 /// How many matchers a request or query may have.
 pub(super) const MATCHERS_MAX: usize = 128;
+
+/// What a chunk takes at most beside its data: tags, three lengths, two times and a hash.
+const CHUNK_OVERHEAD: usize = 64;
 
 /// The fields of an encoded `thanos.Series`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,8 +46,6 @@ impl EncodedSeries {
     /// hash. Without chunks it is what a request with `skip_chunks` is answered with.
     #[must_use]
     pub fn encode<'a>(labels: &Labels, chunks: impl Iterator<Item = (i64, i64, &'a [u8])> + Clone) -> Self {
-        /// What a chunk takes at most beside its data: three times tag and length, two times, one hash.
-        const CHUNK_OVERHEAD: usize = 48;
         let chunk_bytes: usize = chunks.clone().map(|(_, _, data)| data.len() + CHUNK_OVERHEAD).sum();
         let mut out = Vec::with_capacity(labels.as_bytes().len() + chunk_bytes);
         out.extend_from_slice(labels.as_bytes());
