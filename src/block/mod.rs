@@ -1,0 +1,60 @@
+//! The block: one immutable Parquet file per tenant, resolution and span of time.
+//!
+//! Owns the file's schema and encodings, the split of series into rows, row statistics, the exact decimal form of
+//! values, the key-value metadata, writing, pruning and reading, and the SQL views over a set of files.
+//!
+//! **Vocabulary**: a *run* is one series with its samples, as the head or a merge hands it over. A *row* is one
+//! series in one aligned window of 8 h with at most 4,096 samples. A *label column* is a label with its own
+//! column; all other labels of a series stand in the map `_labels_rest`. The *sample columns* are the lists at the
+//! end of the schema: `_ts`, `_st`, `_scale`, `_scaled`, `_values`.
+//!
+//! **Flow**
+//! 1. [`extend_label_columns`] decides which labels have columns; the catalog keeps that list.
+//! 2. [`write_block`] takes runs in [`block_order`], cuts them into rows, and streams row groups out.
+//! 3. [`BlockReader::open`] reads footer and page index; [`BlockReader::find_rows`] prunes row groups by statistics
+//!    and evaluates matchers on dictionaries; [`BlockReader::read_samples`] fetches the pages of chosen rows.
+//! 4. [`duckdb_views`] prints the views that let SQL users forget about rows.
+//!
+//! **Invariants**
+//! - What goes in comes out: every bit of every value, stale markers, timestamps and start timestamps. A value is
+//!   stored as `scaled / 10^scale` only after that division gave back its bits.
+//! - Rows are sorted by `__name__`, then the other labels as a label set, then time. No series occurs twice.
+//! - A label stands in its column or in `_labels_rest`, never in both; within one file the choice is the same for
+//!   all rows.
+//! - The footer alone says what a catalog entry says, so that a catalog can be built again from a listing.
+//! - A file is written once. Readers refuse a format version they do not know.
+//!
+//! **Crash consistency**: this module writes into what it is handed and names nothing; half a file has no footer
+//! and is never opened as a block, because only the catalog makes a block exist.
+//!
+//! It does not talk to object storage (bytes come through [`RangeRead`]), knows no catalog, keeps no cache, and
+//! does not merge: rows of overlapping blocks meet in `select`.
+
+mod columns;
+mod decimal;
+mod error;
+mod fetch;
+mod find;
+mod hashing;
+mod meta;
+mod reader;
+mod row;
+mod row_buffer;
+mod samples;
+mod schema;
+mod sql;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use columns::{LABEL_COLUMNS_MAX, block_order, extend_label_columns};
+pub use error::{BlockError, ReadFailure};
+pub use fetch::RangeRead;
+pub use find::BlockRow;
+pub use hashing::HashingWriter;
+pub use meta::{BlockMeta, BlockSpec, BlockStats, FORMAT_VERSION, LogPositions};
+pub use reader::BlockReader;
+pub use row::{ROW_SAMPLES_MAX, SeriesRun};
+pub use sql::{SqlFile, duckdb_views};
+pub use writer::write_block;

@@ -1,0 +1,140 @@
+//! The Parquet schema and encodings of a block.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+/// xxh64 over the labels.
+pub(super) const SERIES: &str = "_series";
+/// Labels without a column.
+pub(super) const LABELS_REST: &str = "_labels_rest";
+/// Time of the first sample.
+pub(super) const MIN_TIME: &str = "_min_time";
+/// Time of the last sample.
+pub(super) const MAX_TIME: &str = "_max_time";
+/// Number of samples.
+pub(super) const COUNT: &str = "_count";
+/// Numbers that count something in a row, in column order.
+pub(super) const COUNTS: [&str; 3] = [COUNT, "_stale", "_nonfinite"];
+/// Statistics over finite values, in column order.
+pub(super) const FINITE: [&str; 6] = ["_sum", "_min", "_max", "_first", "_last", "_increase"];
+/// Timestamps.
+pub(super) const TS: &str = "_ts";
+/// Start timestamps.
+pub(super) const ST: &str = "_st";
+/// The power of ten that `_scaled` is divided by.
+pub(super) const SCALE: &str = "_scale";
+/// Values as scaled integers.
+pub(super) const SCALED: &str = "_scaled";
+/// Values as doubles.
+pub(super) const VALUES: &str = "_values";
+/// The columns that hold samples, in column order: the last ones of the schema.
+pub(super) const SAMPLE_COLUMNS: [&str; 5] = [TS, ST, SCALE, SCALED, VALUES];
+
+/// Bytes of one page of a list column before compression: 32,768 samples. Small enough that reading one series
+/// decodes little else, large enough for zstd to see that neighbouring series share their timestamps.
+const SAMPLE_PAGE_BYTES: usize = 256 << 10;
+
+/// How label columns are represented in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LabelForm {
+    /// Plain strings, as they are written.
+    Strings,
+    /// Dictionary codes, as they are read.
+    Codes,
+}
+
+fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+fn list_of(element: DataType, nullable: bool) -> DataType {
+    DataType::List(list_element(element, nullable))
+}
+
+fn list_element(element: DataType, nullable: bool) -> Arc<Field> {
+    Arc::new(Field::new("element", element, nullable))
+}
+
+/// The fields of one entry of `_labels_rest`.
+pub(super) fn map_fields() -> Fields {
+    Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, false)])
+}
+
+/// The repeated group of `_labels_rest`.
+pub(super) fn map_entries() -> Arc<Field> {
+    Arc::new(Field::new("key_value", DataType::Struct(map_fields()), false))
+}
+
+/// The element of each list of the sample columns.
+pub(super) fn sample_element(column: &str) -> Arc<Field> {
+    match column {
+        TS => list_element(timestamp(), false),
+        ST => list_element(timestamp(), true),
+        VALUES => list_element(DataType::Float64, true),
+        _ => list_element(DataType::Int64, true),
+    }
+}
+
+/// Returns the Arrow schema of a block with these label columns.
+pub(super) fn arrow_schema(label_columns: &[String], form: LabelForm) -> SchemaRef {
+    let label_type = match form {
+        LabelForm::Strings => DataType::Utf8,
+        LabelForm::Codes => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+    };
+    let mut fields = vec![Field::new(SERIES, DataType::Int64, false)];
+    fields.extend(label_columns.iter().map(|name| Field::new(name, label_type.clone(), true)));
+    fields.push(Field::new(LABELS_REST, DataType::Map(map_entries(), false), true));
+    fields.push(Field::new(MIN_TIME, timestamp(), false));
+    fields.push(Field::new(MAX_TIME, timestamp(), false));
+    fields.extend(COUNTS.map(|name| Field::new(name, DataType::Int32, false)));
+    fields.extend(FINITE.map(|name| Field::new(name, DataType::Float64, true)));
+    fields.push(Field::new(TS, list_of(timestamp(), false), false));
+    fields.push(Field::new(ST, list_of(timestamp(), true), true));
+    fields.push(Field::new(SCALE, DataType::Int32, true));
+    fields.push(Field::new(SCALED, list_of(DataType::Int64, true), true));
+    fields.push(Field::new(VALUES, list_of(DataType::Float64, true), true));
+    Arc::new(Schema::new(fields))
+}
+
+fn list_path(column: &str) -> ColumnPath {
+    ColumnPath::new(vec![column.to_owned(), "list".to_owned(), "element".to_owned()])
+}
+
+fn column_path(column: &str) -> ColumnPath {
+    ColumnPath::new(vec![column.to_owned()])
+}
+
+/// Returns how each column is encoded.
+///
+/// Statistics stand in the footer only, untruncated, and only where a reader prunes by them: label columns and
+/// times. Without statistics per page there is an offset index but no column index.
+///
+/// # Errors
+/// A zstd level that does not exist.
+pub(super) fn writer_properties(
+    label_columns: &[String],
+    zstd_level: i32,
+) -> Result<WriterProperties, ParquetError> {
+    let mut properties = WriterProperties::builder()
+        .set_created_by(concat!("perennial version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(zstd_level)?))
+        .set_max_row_group_row_count(None)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_statistics_truncate_length(None);
+    for name in label_columns.iter().map(String::as_str).chain([MIN_TIME, MAX_TIME]) {
+        properties = properties.set_column_statistics_enabled(column_path(name), EnabledStatistics::Chunk);
+    }
+    for name in [TS, ST, SCALED, VALUES] {
+        let encoding = if name == VALUES { Encoding::PLAIN } else { Encoding::BYTE_STREAM_SPLIT };
+        properties = properties
+            .set_column_dictionary_enabled(list_path(name), false)
+            .set_column_encoding(list_path(name), encoding)
+            .set_column_data_page_size_limit(list_path(name), SAMPLE_PAGE_BYTES);
+    }
+    Ok(properties.set_column_dictionary_enabled(column_path(SERIES), false).build())
+}
