@@ -2,5 +2,7 @@
 //!
 //! Modules stand in ranks and import only lower ones (held by `tests/it/tidy.rs`); `docs/architecture.md` is the map.
 
+pub mod bucket;
+pub mod catalog;
 pub mod model;
 pub mod runtime;
