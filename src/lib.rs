@@ -3,6 +3,8 @@
 //! Modules stand in ranks and import only lower ones (held by `tests/it/tidy.rs`); `docs/architecture.md` is the map.
 
 pub mod block;
+pub mod bucket;
+pub mod catalog;
 pub mod model;
 pub mod runtime;
 pub mod tsdb;

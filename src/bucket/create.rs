@@ -1,0 +1,125 @@
+//! The verified create, and the probe whether a store can do it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::{Error as StoreError, PutMode, PutOptions};
+
+use crate::runtime::Random;
+
+use super::instruments::Operation;
+use super::{Bucket, BucketError, ObjectKey};
+
+/// How often a create is tried while the key stays absent; S3 answers 409 when two creates meet and neither landed.
+const ATTEMPTS_MAX: u32 = 6;
+
+/// The pause before the second attempt; it doubles each time.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What became of a create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// The object is stored, by this call or by an earlier one with the same bytes.
+    Stored,
+    /// Another object is there, with these bytes.
+    Conflict(Bytes),
+}
+
+impl Bucket {
+    /// Stores an object where none is. The answer is verified: an unclear reply of the store is resolved by reading
+    /// the key back, so the bytes must be unique to this create.
+    ///
+    /// # Errors
+    /// A refusal of the store, or an outcome that could not be found out: the object may then still appear.
+    pub async fn create(&self, key: &ObjectKey, bytes: Bytes) -> Result<Created, BucketError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let failure = match self.put_if_absent(key, bytes.clone()).await {
+                Ok(()) => return Ok(Created::Stored),
+                Err(failure) if was_refused(&failure) => {
+                    return Err(BucketError::of(Operation::Create, key, failure));
+                }
+                Err(failure) => failure,
+            };
+            match self.get(key).await {
+                Ok(found) if found == bytes => {
+                    self.confirm_durable(key).await?;
+                    return Ok(Created::Stored);
+                }
+                Ok(found) => return Ok(Created::Conflict(found)),
+                Err(BucketError::NotFound { .. }) if attempts < ATTEMPTS_MAX => {
+                    tracing::debug!(%key, attempts, error = %failure, "create left nothing behind, trying again");
+                    tokio::time::sleep(PAUSE * 2u32.pow(attempts - 1)).await;
+                }
+                Err(BucketError::NotFound { .. }) => {
+                    return Err(BucketError::Unverified {
+                        key: key.to_string(),
+                        attempts,
+                        source: Box::new(failure),
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Checks that the store refuses a second create of the same key, and cleans up.
+    ///
+    /// # Errors
+    /// [`BucketError::NoConditionalCreate`] where it does not; else the store's failure.
+    pub async fn probe_conditional_create(&self, random: &Random) -> Result<(), BucketError> {
+        let key = ObjectKey::Probe { id: random.ulid(0) };
+        let content = |i: u8| Bytes::from(format!("perennial probe {i} {:016x}", random.next_u64()));
+        let (first, second) = (content(1), content(2));
+        let probed = async {
+            match self.create(&key, first.clone()).await {
+                Ok(Created::Stored) => {}
+                Ok(Created::Conflict(_)) => return Err(BucketError::Occupied { key: key.to_string() }),
+                Err(BucketError::Store { source, .. }) if is_unsupported(&source) => {
+                    return Err(BucketError::NoConditionalCreate { reason: source.to_string() });
+                }
+                Err(error) => return Err(error),
+            }
+            match self.put_if_absent(&key, second).await {
+                Ok(()) => return Err(no_conditional_create("a second create of one key succeeded")),
+                Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
+                Err(error) => return Err(BucketError::of(Operation::Create, &key, error)),
+            }
+            if self.get(&key).await? == first {
+                Ok(())
+            } else {
+                Err(no_conditional_create("a refused create changed the object"))
+            }
+        };
+        let outcome = probed.await;
+        if let Err(error) = self.delete(&key).await {
+            tracing::warn!(%key, %error, "cannot delete the probe");
+        }
+        outcome
+    }
+
+    pub(super) async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes) -> Result<(), StoreError> {
+        let size = bytes.len() as u64;
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let path = key.path();
+        let put = self.store.put_opts(&path, bytes.into(), options);
+        self.instruments.observe(Operation::Create, put).await?;
+        self.instruments.count_bytes(Operation::Create, size);
+        Ok(())
+    }
+}
+
+fn no_conditional_create(reason: &str) -> BucketError {
+    BucketError::NoConditionalCreate { reason: reason.to_owned() }
+}
+
+/// Returns whether the store certainly did not take the object, so that there is nothing to find out.
+fn was_refused(error: &StoreError) -> bool {
+    matches!(error, StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. })
+        || is_unsupported(error)
+}
+
+fn is_unsupported(error: &StoreError) -> bool {
+    matches!(error, StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })
+}

@@ -1,0 +1,127 @@
+//! What can go wrong with the bucket.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use crate::model::ErrorKind;
+
+use super::instruments::Operation;
+
+/// A failure of object storage.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// The configuration is wrong.
+    #[error("the object storage configuration is refused: {reason}")]
+    Config {
+        /// The key, its value and what is allowed.
+        reason: String,
+    },
+    /// The folder of a local bucket cannot be used.
+    #[error(
+        "the bucket folder {path} cannot be used: create it, or give this process the right to write there"
+    )]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A local file that was to be stored cannot be read.
+    #[error("the file {path} cannot be read for upload")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A key or folder name is not allowed.
+    #[error("{name:?} is not an object name: use relative names without empty, . or .. segments")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// There is no such object.
+    #[error("the object {key} does not exist")]
+    NotFound {
+        /// Its key.
+        key: String,
+    },
+    /// A create found another object under its key, which should be unique.
+    #[error("the object {key} exists with other content; it was left as it is")]
+    Occupied {
+        /// Its key.
+        key: String,
+    },
+    /// An object is larger than anything that is read whole.
+    #[error(
+        "the object {key} has {size_bytes} bytes, more than the {limit_bytes} that such an object may have"
+    )]
+    TooLarge {
+        /// Its key.
+        key: String,
+        /// Its size.
+        size_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The store does not keep two writers apart.
+    #[error(
+        "the store has no working conditional create ({reason}): without it two writers can undo each other's \
+         work; use a store that honours If-None-Match on PUT, such as Amazon S3 or MinIO, or FILESYSTEM"
+    )]
+    NoConditionalCreate {
+        /// What the probe saw.
+        reason: String,
+    },
+    /// A create was tried several times and it is not known whether one of them arrived.
+    #[error("the object {key} could not be stored in {attempts} attempts")]
+    Unverified {
+        /// Its key.
+        key: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// What the store said last.
+        #[source]
+        source: Box<object_store::Error>,
+    },
+    /// The store failed.
+    #[error("cannot {operation} {name} in object storage")]
+    Store {
+        /// What was tried.
+        operation: &'static str,
+        /// The key or folder.
+        name: String,
+        /// What the store said.
+        #[source]
+        source: Box<object_store::Error>,
+    },
+}
+
+impl BucketError {
+    /// Turns a store's failure into ours.
+    pub(super) fn of(operation: Operation, name: impl Display, source: object_store::Error) -> Self {
+        match source {
+            object_store::Error::NotFound { .. } => Self::NotFound { key: name.to_string() },
+            source => {
+                Self::Store { operation: operation.verb(), name: name.to_string(), source: Box::new(source) }
+            }
+        }
+    }
+
+    /// Returns what the failure asks of the caller.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config { .. } | Self::Name { .. } => ErrorKind::Invalid,
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Occupied { .. } => ErrorKind::Conflict,
+            Self::TooLarge { .. } => ErrorKind::Corrupt,
+            Self::NoConditionalCreate { .. } => ErrorKind::Unsupported,
+            Self::Folder { .. } | Self::File { .. } | Self::Unverified { .. } | Self::Store { .. } => {
+                ErrorKind::Unavailable
+            }
+        }
+    }
+}
