@@ -131,6 +131,18 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    /// Steps over the fields that follow with this tag, as long as their lengths take one byte.
+    #[inline]
+    pub(super) fn step_over_run(&mut self, tag: u8) {
+        while let Some([next, len]) = self.bytes[self.at..].first_chunk::<2>()
+            && *next == tag
+            && *len < 0x80
+            && usize::from(*len) + 2 <= self.bytes.len() - self.at
+        {
+            self.at += usize::from(*len) + 2;
+        }
+    }
+
     /// Steps over a field that the message does not define. Numbers up to `known` are defined and get here with a
     /// wrong wire type only: they are refused, as skipping them would lose what the sender meant.
     #[cold]

@@ -102,8 +102,11 @@ pub fn describe_labels(labels_as_sent: &[u8]) -> String {
     text
 }
 
+/// Name and value of a label as sent.
+type SentLabel<'a> = (&'a [u8], &'a [u8]);
+
 /// Reads the next label of a series; of a field that comes twice the last stays, as in all of protobuf.
-fn next_label<'a>(at: &mut Cursor<'a>) -> Result<Option<(&'a [u8], &'a [u8])>, Malformed> {
+fn next_label<'a>(at: &mut Cursor<'a>) -> Result<Option<SentLabel<'a>>, Malformed> {
     if at.is_done() {
         return Ok(None);
     }

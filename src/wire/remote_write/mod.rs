@@ -42,7 +42,8 @@ use crate::model::Sample;
 pub use encode::{SeriesToSend, encode_request};
 pub use labels::{SeriesError, canonical_labels, describe_labels};
 
-/// How many samples one request may have: more than 32 MiB of real ones hold, far fewer than empty ones would.
+/// How many samples one request may have: more than 32 MiB hold of samples with a time and a value (18 bytes each),
+/// far fewer than they hold of empty ones.
 pub const SAMPLES_MAX: usize = 1 << 21;
 /// How many symbols one 2.0 request may have.
 pub const SYMBOLS_MAX: usize = 1 << 20;

@@ -53,6 +53,7 @@ fn read_series<'a>(
         match at.tag()? {
             0x0A => {
                 at.step_over()?;
+                at.step_over_run(0x0A);
                 if field != end {
                     gathered.extend_from_slice(at.between(start, end));
                     start = field;

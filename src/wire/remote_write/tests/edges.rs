@@ -156,13 +156,13 @@ fn labels_are_sorted_and_bad_ones_refused() {
 #[test]
 fn limits_hold_to_the_byte_in_both_protocols() {
     let limits = Limits { labels_max: 2, name_bytes_max: 3, value_bytes_max: 4 };
-    let cases: [(&[(&str, &str)], Option<&str>); 6] = [
-        (&[("a", "1"), ("b", "2")], None),
-        (&[("a", "1"), ("b", "2"), ("c", "")], None),
-        (&[("a", "1"), ("b", "2"), ("c", "3")], Some("more than 2 labels")),
-        (&[("abc", "1234")], None),
-        (&[("abcd", "1")], Some("label name \"abcd\" has 4 bytes and 3 are allowed")),
-        (&[("a", "12345")], Some("the value of label \"a\" has 5 bytes and 4 are allowed")),
+    let cases = [
+        (vec![("a", "1"), ("b", "2")], None),
+        (vec![("a", "1"), ("b", "2"), ("c", "")], None),
+        (vec![("a", "1"), ("b", "2"), ("c", "3")], Some("more than 2 labels")),
+        (vec![("abc", "1234")], None),
+        (vec![("abcd", "1")], Some("label name \"abcd\" has 4 bytes and 3 are allowed")),
+        (vec![("a", "12345")], Some("the value of label \"a\" has 5 bytes and 4 are allowed")),
     ];
     for (pairs, expected) in cases {
         let sent: Vec<u8> = pairs.iter().flat_map(|(name, value)| label(name, value)).collect();

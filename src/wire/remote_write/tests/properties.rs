@@ -120,7 +120,10 @@ fn expected_v2(made: &Made) -> Seen {
 
 proptest! {
     #[test]
-    fn a_1_0_request_comes_out_as_another_implementation_wrote_it(series in vec(made(), 0..8), metadata in 0usize..3) {
+    fn a_1_0_request_comes_out_as_another_implementation_wrote_it(
+        series in vec(made(), 0..8),
+        metadata in 0usize..3,
+    ) {
         let (seen, totals) = read(Protocol::V1, &v1_body(&series, metadata)).unwrap();
         prop_assert_eq!(&seen, &series.iter().map(expected_v1).collect::<Vec<_>>());
         prop_assert_eq!(totals.metadata, metadata as u64);
@@ -143,11 +146,15 @@ proptest! {
             // The value before the name, too.
             field(1, &[field(2, value.as_bytes()), field(1, name.as_bytes())].concat())
         }).collect();
-        fields.extend(made.wire_samples().iter().map(|s| field(2, &WireSample { start_timestamp: 0, ..s.clone() }.encode_to_vec())));
+        for mut sample in made.wire_samples() {
+            sample.start_timestamp = 0;
+            fields.push(field(2, &sample.encode_to_vec()));
+        }
         fields.extend(std::iter::repeat_n(field(3, b""), made.exemplars));
         fields.extend(std::iter::repeat_n(field(4, b""), made.histograms));
         fields.push(field(1000, b"unknown"));
-        let body = field(1, &order.iter().filter_map(|i| fields.get(*i)).flatten().copied().collect::<Vec<_>>());
+        let shuffled: Vec<u8> = order.iter().filter_map(|i| fields.get(*i)).flatten().copied().collect();
+        let body = field(1, &shuffled);
         let (mut seen, _) = read(Protocol::V1, &body).unwrap();
         let mut expected = expected_v1(&made);
         let key = |s: &Sample| (s.ts_ms, s.value.to_bits());
@@ -203,8 +210,9 @@ proptest! {
     ) {
         for mut body in [v1_body(&series, 1), v2_request(&series).encode_to_vec()] {
             crate::wire::fuzz::fuzz_remote_write(&body);
-            for (at, byte) in damage.iter().filter(|_| !body.is_empty()).map(|(at, byte)| (at.index(body.len()), *byte)).collect::<Vec<_>>() {
-                body[at] = byte;
+            for (at, byte) in damage.iter().filter(|_| !series.is_empty()) {
+                let at = at.index(body.len());
+                body[at] = *byte;
             }
             crate::wire::fuzz::fuzz_remote_write(&body);
             body.truncate(cut.index(body.len() + 1));
