@@ -5,7 +5,11 @@
 pub mod block;
 pub mod bucket;
 pub mod catalog;
+pub mod head;
+pub mod log;
 pub mod model;
+pub mod receive;
 pub mod runtime;
+pub mod select;
 pub mod tsdb;
 pub mod wire;

@@ -32,6 +32,7 @@
 //! What it does not do: read blocks, decide what to merge, lock. Leases, tombstones and quarantine have their place in
 //! the format and are carried along.
 
+mod catalogs;
 mod codec;
 mod error;
 mod garbage;
@@ -45,6 +46,7 @@ mod version;
 #[cfg(test)]
 mod tests;
 
+pub use catalogs::Catalogs;
 pub use codec::fuzz_catalog;
 pub use error::CatalogError;
 pub use garbage::{GarbagePlan, GarbageReport, plan_garbage};

@@ -166,6 +166,15 @@ impl Labels {
 /// Appends one label in the canonical form.
 pub fn encode_label(name: &str, value: &str, out: &mut Vec<u8>) {
     let inner = 2 + varint_len(name.len()) + name.len() + varint_len(value.len()) + value.len();
+    if inner < 0x80 {
+        // Nearly every label: all lengths are one byte. Assembling 2.0 series is bound by this.
+        out.reserve(inner + 2);
+        out.extend_from_slice(&[0x0A, inner as u8, 0x0A, name.len() as u8]);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(&[0x12, value.len() as u8]);
+        out.extend_from_slice(value.as_bytes());
+        return;
+    }
     out.push(0x0A);
     put_varint(inner, out);
     out.push(0x0A);

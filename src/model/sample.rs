@@ -90,6 +90,9 @@ pub fn merge_samples(mut runs: Vec<Vec<Sample>>) -> Vec<Sample> {
     runs.sort_by_key(|r| r[0].ts_ms);
     let mut runs = runs.into_iter();
     let Some(mut merged) = runs.next() else { return Vec::new() };
+    if runs.len() == 0 {
+        return merged;
+    }
     for run in runs {
         merged.extend(run);
     }

@@ -1,0 +1,245 @@
+//! From a frozen head to committed blocks.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ulid::Ulid;
+
+use crate::block::{
+    BlockError, BlockSpec, HashingWriter, LogPositions, SeriesRun, block_order, extend_label_columns,
+    write_block,
+};
+use crate::bucket::{BucketError, ObjectKey};
+use crate::catalog::{BlockEntry, BlockKind, CatalogError, Catalogs, CoverChange, Snapshot};
+use crate::head::Head;
+use crate::model::{ErrorKind, Labels, RAW_WINDOW_MS, Resolution, TimeRange};
+use crate::runtime::{Clock, Cpu, CpuError, Random, crash_point};
+
+/// zstd level of fresh blocks; compaction packs harder.
+const FRESH_ZSTD_LEVEL: i32 = 3;
+
+/// So many series are read from the head at once while a block is written.
+const SERIES_AT_ONCE: usize = 256;
+
+/// Why a head did not become blocks yet.
+#[derive(Debug, thiserror::Error)]
+pub enum CutError {
+    /// A block file could not be written.
+    #[error("cannot write {path}: {source}; make room or mend the disk, the cut is tried again")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A block could not be built.
+    #[error("cannot build a block: {0}")]
+    Block(#[from] BlockError),
+    /// The object store refused or failed.
+    #[error("cannot store a block: {0}")]
+    Bucket(#[from] BucketError),
+    /// The catalog refused or failed.
+    #[error("cannot commit to the catalog: {0}")]
+    Catalog(#[from] CatalogError),
+    /// A compute job panicked.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+    /// The process is stopping.
+    #[error("the process is stopping")]
+    Stopped,
+}
+
+impl CutError {
+    /// Returns what the failure asks of the caller.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::File { .. } | Self::Stopped => ErrorKind::Unavailable,
+            Self::Block(error) => error.kind(),
+            Self::Bucket(error) => error.kind(),
+            Self::Catalog(error) => error.kind(),
+            Self::Cpu(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// Where blocks go and what they are marked with.
+#[derive(Debug, Clone)]
+pub struct BlockTarget {
+    /// The catalogs, and with them the bucket.
+    pub catalogs: Arc<Catalogs>,
+    /// Where block files wait for their upload.
+    pub pending_dir: PathBuf,
+    /// The labels that identify this producer.
+    pub external_labels: Labels,
+    /// The name of this receiver.
+    pub receiver: String,
+    /// Compute threads.
+    pub cpu: Cpu,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub random: Random,
+}
+
+/// A block file that waits for its upload.
+#[derive(Debug, Clone)]
+pub(super) struct PendingBlock {
+    path: PathBuf,
+    entry: BlockEntry,
+}
+
+/// The blocks of one head and the label columns that they need.
+#[derive(Debug, Clone)]
+pub(super) struct PendingBlocks {
+    label_columns: Vec<String>,
+    blocks: Vec<PendingBlock>,
+}
+
+impl BlockTarget {
+    /// Removes block files of an earlier process: the log still has their samples.
+    ///
+    /// # Errors
+    /// The directory cannot be emptied or made.
+    pub fn clear_pending(&self) -> Result<(), CutError> {
+        let failed = |source| CutError::File { path: self.pending_dir.clone(), source };
+        match std::fs::remove_dir_all(&self.pending_dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        std::fs::create_dir_all(&self.pending_dir).map_err(failed)
+    }
+
+    /// Writes one block file per raw window that the head has samples in.
+    pub(super) async fn build(
+        &self,
+        head: &Arc<Head>,
+        cover: &[CoverChange],
+        known_columns: Vec<String>,
+    ) -> Result<PendingBlocks, CutError> {
+        let positions = cover.iter().map(|c| LogPositions {
+            epoch: c.epoch,
+            after_seq: c.after_seq,
+            through_seq: c.through_seq,
+        });
+        let (positions, head, target) = (positions.collect::<Vec<_>>(), Arc::clone(head), self.clone());
+        self.cpu
+            .run(move || {
+                let series = head.sorted_series(block_order);
+                let label_columns = extend_label_columns(&known_columns, series.iter().map(|s| &s.labels));
+                let mut blocks = Vec::new();
+                for start_ms in head.raw_windows() {
+                    let spec = BlockSpec {
+                        id: target.random.ulid(target.clock.now_ms()),
+                        tenant: head.tenant().clone(),
+                        resolution: Resolution::Raw,
+                        range: TimeRange { start_ms, end_ms: start_ms.saturating_add(RAW_WINDOW_MS) },
+                        external_labels: target.external_labels.clone(),
+                        label_columns: label_columns.clone(),
+                        positions: positions.clone(),
+                        sources: Vec::new(),
+                        zstd_level: FRESH_ZSTD_LEVEL,
+                    };
+                    let runs = series.chunks(SERIES_AT_ONCE).flat_map(|slice| {
+                        let numbers: Vec<u32> = slice.iter().map(|s| s.series).collect();
+                        let samples = head.read(&numbers, spec.range);
+                        let labels = slice.iter().map(|s| s.labels.clone());
+                        let runs = labels.zip(samples).map(|(labels, samples)| SeriesRun { labels, samples });
+                        runs.filter(|run| !run.samples.is_empty()).collect::<Vec<_>>()
+                    });
+                    blocks.push(target.write_file(&spec, runs)?);
+                }
+                Ok(PendingBlocks { label_columns, blocks })
+            })
+            .await?
+    }
+
+    fn write_file(
+        &self,
+        spec: &BlockSpec,
+        runs: impl Iterator<Item = SeriesRun>,
+    ) -> Result<PendingBlock, CutError> {
+        let path = self.pending_dir.join(format!("{}.parquet", spec.id));
+        let failed = |source| CutError::File { path: path.clone(), source };
+        let file = File::create(&path).map_err(failed)?;
+        let mut out = HashingWriter::new(BufWriter::new(file));
+        let stats = write_block(&mut out, spec, runs)?;
+        let (mut file, size_bytes, sha256) = out.finish();
+        file.flush().map_err(failed)?;
+        let entry = BlockEntry {
+            id: spec.id,
+            kind: BlockKind::Samples,
+            resolution: spec.resolution,
+            min_time_ms: stats.min_time_ms,
+            max_time_ms: stats.max_time_ms,
+            size_bytes,
+            rows: stats.rows,
+            series: stats.series,
+            samples: stats.samples,
+            sha256,
+            metric_min: stats.metric_min,
+            metric_max: stats.metric_max,
+            label_columns: stats.label_columns,
+            external_labels: spec.external_labels.clone(),
+            created_ms: self.clock.now_ms(),
+            unknown: std::collections::BTreeMap::new(),
+        };
+        Ok(PendingBlock { path, entry })
+    }
+
+    /// Uploads the blocks and commits them together with what they cover of the log.
+    pub(super) async fn commit(
+        &self,
+        head: &Head,
+        pending: &PendingBlocks,
+        (covered, forget_epochs): (Vec<CoverChange>, Vec<Ulid>),
+    ) -> Result<Arc<Snapshot>, CutError> {
+        for block in &pending.blocks {
+            let key = ObjectKey::block(head.tenant(), block.entry.id);
+            self.catalogs.bucket().create_from_file(&key, &block.path).await?;
+            crash_point("cut.after_upload");
+        }
+        let catalog = self.catalogs.of(head.tenant());
+        let mut change = catalog.new_change();
+        change.add = pending.blocks.iter().map(|b| b.entry.clone()).collect();
+        change.label_columns = pending.label_columns.clone();
+        change.covered = covered;
+        change.forget_epochs = forget_epochs;
+        crash_point("cut.before_commit");
+        let snapshot = catalog.commit(&change).await?;
+        crash_point("cut.after_commit");
+        for block in &pending.blocks {
+            remove_pending(&block.path);
+        }
+        Ok(snapshot)
+    }
+}
+
+/// Removes a block file that is in the bucket; one that stays is removed at the next start.
+pub(super) fn remove_pending(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(%error, path = %path.display(), "cannot remove an uploaded block file");
+    }
+}
+
+impl PendingBlocks {
+    /// Removes the files, for blocks that must be built anew.
+    pub(super) fn discard(&self) {
+        self.blocks.iter().for_each(|b| remove_pending(&b.path));
+    }
+
+    pub(super) fn samples(&self) -> u64 {
+        self.blocks.iter().map(|b| b.entry.samples).sum()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.blocks.iter().map(|b| b.entry.size_bytes).sum()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.blocks.len()
+    }
+}

@@ -1,0 +1,329 @@
+//! The cut loop: ends heads, commits their blocks, lets the log go.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::{mpsc, oneshot};
+use ulid::Ulid;
+
+use super::blocks::{BlockTarget, CutError, PendingBlocks};
+use super::commit::{Commands, CutPoint};
+use super::positions::Positions;
+use crate::catalog::{CatalogError, Snapshot};
+use crate::head::{Head, Heads};
+use crate::runtime::{Metrics, Shutdown};
+
+/// How long to wait after a failed attempt; it doubles up to the last one.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(60);
+
+/// What a cut has committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CutReport {
+    /// Blocks committed.
+    pub blocks: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+type CutAnswer = Result<CutReport, Arc<CutError>>;
+
+/// The way to ask for a cut; clones share it.
+#[derive(Debug, Clone)]
+pub struct CutterRequests(mpsc::Sender<oneshot::Sender<CutAnswer>>);
+
+impl CutterRequests {
+    /// Cuts now and answers after the commit.
+    ///
+    /// # Errors
+    /// The attempt's failure; the cut goes on being tried.
+    pub async fn cut(&self) -> CutAnswer {
+        let (done, answer) = oneshot::channel();
+        self.0.send(done).await.map_err(|_| CutError::Stopped)?;
+        answer.await.unwrap_or_else(|_| Err(CutError::Stopped.into()))
+    }
+}
+
+/// A head on its way into blocks.
+#[derive(Debug)]
+struct PendingHead {
+    head: Arc<Head>,
+    /// The last entries whose samples it holds, per epoch.
+    through: Vec<(Ulid, u64)>,
+    built: Option<PendingBlocks>,
+}
+
+/// Heads that one cut ended, and the log entries that may go once all are committed.
+#[derive(Debug)]
+struct PendingCut {
+    heads: VecDeque<PendingHead>,
+    release: Vec<(Ulid, u64)>,
+}
+
+#[derive(Debug)]
+struct CutMetrics {
+    cuts: Counter,
+    failures: Counter,
+    blocks: Counter,
+    block_bytes: Counter,
+    block_samples: Counter,
+    pending: Gauge,
+    log_bytes: Gauge,
+}
+
+/// Called with every version that this process commits, before the head is released.
+pub type OnCommit = Box<dyn Fn(&Arc<Snapshot>) + Send + Sync>;
+
+/// Ends heads and turns them into committed blocks, one cut after the other.
+pub struct Cutter {
+    target: BlockTarget,
+    heads: Arc<Heads>,
+    positions: Positions,
+    /// Epochs whose entries may still be in this receiver's log; catalogs may forget its other ones.
+    logged_epochs: BTreeSet<Ulid>,
+    pending: VecDeque<PendingCut>,
+    /// How long readers elsewhere may still need a frozen head after its commit.
+    hand_over: Duration,
+    on_commit: OnCommit,
+    metrics: CutMetrics,
+}
+
+impl std::fmt::Debug for Cutter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cutter").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl Cutter {
+    /// Prepares the loop.
+    #[must_use]
+    pub fn new(
+        target: BlockTarget,
+        heads: Arc<Heads>,
+        hand_over: Duration,
+        on_commit: OnCommit,
+        metrics: &Metrics,
+    ) -> Self {
+        let metrics = CutMetrics {
+            cuts: metrics.register("head_cuts", "Cuts of the head", Counter::default()),
+            failures: metrics.register(
+                "head_cut_failures",
+                "Attempts to commit that failed",
+                Counter::default(),
+            ),
+            blocks: metrics.register("blocks_committed", "Blocks committed", Counter::default()),
+            block_bytes: metrics.register("blocks_committed_bytes", "Bytes of them", Counter::default()),
+            block_samples: metrics.register(
+                "blocks_committed_samples",
+                "Samples in them",
+                Counter::default(),
+            ),
+            pending: metrics.register(
+                "head_cuts_pending",
+                "Cuts that wait for their commit",
+                Gauge::default(),
+            ),
+            log_bytes: metrics.register("log_bytes", "Bytes of the log on disk", Gauge::default()),
+        };
+        let (positions, pending) = (Positions::default(), VecDeque::new());
+        let logged_epochs = BTreeSet::new();
+        Self { target, heads, positions, logged_epochs, pending, hand_over, on_commit, metrics }
+    }
+
+    pub(super) fn target(&self) -> &BlockTarget {
+        &self.target
+    }
+
+    pub(super) fn positions(&mut self) -> &mut Positions {
+        &mut self.positions
+    }
+
+    pub(super) fn hold_epochs(&mut self, epochs: impl IntoIterator<Item = Ulid>) {
+        self.logged_epochs.extend(epochs);
+    }
+
+    /// Cuts every `interval`, on request and once more at shutdown, until then.
+    ///
+    /// # Errors
+    /// The last cut's failure: what is not committed stays in the log.
+    pub async fn run(
+        mut self,
+        commands: Commands,
+        interval: Duration,
+        mut requests: CutRequestQueue,
+        shutdown: Shutdown,
+    ) -> Result<(), CutError> {
+        let mut next_cut = tokio::time::Instant::now() + interval;
+        let mut retry = RETRY_FIRST;
+        loop {
+            let retry_at = tokio::time::Instant::now() + retry;
+            let mut asked = None;
+            tokio::select! {
+                () = shutdown.wait() => break,
+                request = requests.0.recv() => asked = request,
+                () = tokio::time::sleep_until(next_cut) => {}
+                () = tokio::time::sleep_until(retry_at), if !self.pending.is_empty() => {}
+            }
+            let due = tokio::time::Instant::now() >= next_cut;
+            if due || asked.is_some() {
+                next_cut = tokio::time::Instant::now() + interval;
+                self.cut(&commands).await?;
+            }
+            let outcome = self.commit_pending(&commands).await.map_err(Arc::new);
+            retry = if outcome.is_ok() { RETRY_FIRST } else { (retry * 2).min(RETRY_LAST) };
+            if let Err(error) = &outcome {
+                tracing::error!(%error, retry_seconds = retry.as_secs(), "a cut is not committed yet");
+            }
+            if let Some(done) = asked {
+                let _ = done.send(outcome);
+            }
+        }
+        self.cut(&commands).await?;
+        self.commit_pending(&commands).await.map(|_| ())
+    }
+
+    async fn cut(&mut self, commands: &Commands) -> Result<(), CutError> {
+        let point = commands.cut().await.map_err(|_| CutError::Stopped)?;
+        self.take_over(point);
+        Ok(())
+    }
+
+    /// Queues the heads of a cut for their commit.
+    pub(super) fn take_over(&mut self, point: CutPoint) {
+        self.metrics.cuts.inc();
+        let mut release = self.positions.take_recovered();
+        release.retain(|(epoch, _)| *epoch != point.epoch);
+        release.push((point.epoch, point.through_seq));
+        let heads = point.heads.into_iter().map(|head| {
+            let mut through = self.positions.take_replayed(head.tenant());
+            through.retain(|(epoch, _)| *epoch != point.epoch);
+            through.push((point.epoch, point.through_seq));
+            PendingHead { head, through, built: None }
+        });
+        let heads = heads.collect();
+        self.pending.push_back(PendingCut { heads, release });
+    }
+
+    /// Commits what waits, oldest first, and lets the log go.
+    async fn commit_pending(&mut self, commands: &Commands) -> Result<CutReport, CutError> {
+        let mut report = CutReport::default();
+        let outcome = self.commit_all(commands, &mut report).await;
+        self.metrics.pending.set(self.pending.len() as i64);
+        if let Ok(bytes) = commands.log_bytes().await {
+            self.metrics.log_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        if outcome.is_err() {
+            self.metrics.failures.inc();
+        }
+        outcome.map(|()| report)
+    }
+
+    async fn commit_all(&mut self, commands: &Commands, report: &mut CutReport) -> Result<(), CutError> {
+        while !self.pending.is_empty() {
+            let release = self.commit_oldest(report).await?;
+            for (epoch, through_seq) in &release {
+                commands.release(*epoch, *through_seq).await.map_err(|_| CutError::Stopped)?;
+            }
+            // The last one is the epoch that goes on; the others were recovered whole and are gone now.
+            for (epoch, _) in release.split_last().map_or(&[][..], |(_, earlier)| earlier) {
+                self.logged_epochs.remove(epoch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits every head of the oldest cut; returns the log entries that may go then.
+    pub(super) async fn commit_oldest(
+        &mut self,
+        report: &mut CutReport,
+    ) -> Result<Vec<(Ulid, u64)>, CutError> {
+        let Some(mut cut) = self.pending.pop_front() else { return Ok(Vec::new()) };
+        while let Some(mut pending) = cut.heads.pop_front() {
+            if let Err(error) = self.commit_head(&mut pending, report).await {
+                cut.heads.push_front(pending);
+                self.pending.push_front(cut);
+                return Err(error);
+            }
+        }
+        Ok(cut.release)
+    }
+
+    async fn commit_head(
+        &mut self,
+        pending: &mut PendingHead,
+        report: &mut CutReport,
+    ) -> Result<(), CutError> {
+        let tenant = pending.head.tenant().clone();
+        let cover = self.positions.plan_cover(&tenant, &self.target.receiver, &pending.through);
+        let newest = self.target.catalogs.of(&tenant).newest(None).await?;
+        if pending.built.is_none() {
+            let known = newest.as_ref().map_or_else(Vec::new, |s| s.version().label_columns.clone());
+            pending.built = Some(self.target.build(&pending.head, &cover, known).await?);
+        }
+        let built = pending.built.as_ref().expect("built above");
+        let forget = newest.map_or_else(Vec::new, |newest| self.forgettable(&newest));
+        match self.target.commit(&pending.head, built, (cover.clone(), forget)).await {
+            Ok(snapshot) => (self.on_commit)(&snapshot),
+            Err(error) => {
+                // These blocks can never be committed under their names or columns; the next attempt makes new ones.
+                if matches!(
+                    error,
+                    CutError::Catalog(CatalogError::DoomedKey { .. } | CatalogError::LabelColumn { .. })
+                ) {
+                    built.discard();
+                    pending.built = None;
+                }
+                return Err(error);
+            }
+        }
+        self.positions.cover(&tenant, &cover);
+        report.blocks += built.count() as u64;
+        report.samples += built.samples();
+        report.bytes += built.bytes();
+        self.metrics.blocks.inc_by(built.count() as u64);
+        self.metrics.block_samples.inc_by(built.samples());
+        self.metrics.block_bytes.inc_by(built.bytes());
+        tracing::info!(
+            %tenant, blocks = built.count(), samples = built.samples(), bytes = built.bytes(), "committed a cut"
+        );
+        self.release_head(Arc::clone(&pending.head));
+        Ok(())
+    }
+
+    /// Returns the epochs of this receiver that a catalog fences although nothing of them is in the log.
+    fn forgettable(&self, newest: &Snapshot) -> Vec<Ulid> {
+        let covered = newest.version().covered.iter();
+        let own = covered.filter(|(_, covered)| covered.receiver == self.target.receiver);
+        own.map(|(epoch, _)| *epoch).filter(|epoch| !self.logged_epochs.contains(epoch)).collect()
+    }
+
+    /// Lets go of a head whose blocks are committed, once every reader must have seen the version.
+    fn release_head(&self, head: Arc<Head>) {
+        if self.hand_over.is_zero() {
+            return self.heads.release(&head);
+        }
+        let (heads, hand_over) = (Arc::clone(&self.heads), self.hand_over);
+        tokio::spawn(async move {
+            tokio::time::sleep(hand_over).await;
+            heads.release(&head);
+        });
+    }
+}
+
+/// The cut requests that [`CutterRequests`] sends.
+#[derive(Debug)]
+pub struct CutRequestQueue(mpsc::Receiver<oneshot::Sender<CutAnswer>>);
+
+impl CutterRequests {
+    /// Makes a way to ask for cuts and its other end.
+    #[must_use]
+    pub fn channel() -> (Self, CutRequestQueue) {
+        let (sender, receiver) = mpsc::channel(16);
+        (Self(sender), CutRequestQueue(receiver))
+    }
+}

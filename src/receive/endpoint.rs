@@ -1,0 +1,284 @@
+//! The remote-write endpoint over HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::batch::{Batch, Tally, decode_request};
+use super::commit::{Commands, CommitError};
+use super::settings::{IngestSettings, TenantSettings};
+use crate::head::Heads;
+use crate::model::{ErrorKind, TenantError, TenantId};
+use crate::runtime::{Clock, Cpu, CpuError, Metrics};
+use crate::wire::remote_write::Protocol;
+use crate::wire::{WireError, snappy};
+
+/// How long a request waits for room among the bytes in flight before it is sent away.
+const ROOM_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the body of a request may take to arrive.
+const BODY_WAIT: Duration = Duration::from_secs(60);
+
+/// Why a request was refused as a whole.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+    #[error(
+        "content encoding {0:?} is not supported: send snappy's block format with Content-Encoding: snappy"
+    )]
+    Encoding(String),
+    #[error("the body is larger than {0} bytes (--ingest.max-body-bytes): send fewer samples in one request")]
+    BodyTooLarge(usize),
+    #[error("the body did not arrive: {0}")]
+    Body(String),
+    #[error("too many bytes in flight (--ingest.max-in-flight-bytes): send again later")]
+    NoRoom,
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+}
+
+impl WriteError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Tenant(_) | Self::Body(_) => ErrorKind::Invalid,
+            Self::Encoding(_) => ErrorKind::Unsupported,
+            Self::BodyTooLarge(_) => ErrorKind::TooLarge,
+            // Not 429: by default a Prometheus drops its data then.
+            Self::NoRoom | Self::Commit(_) => ErrorKind::Unavailable,
+            Self::Wire(error) => error.kind(),
+            Self::Cpu(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DroppedKind {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Status {
+    code: u16,
+}
+
+#[derive(Debug)]
+struct WriteMetrics {
+    requests: Family<Status, Counter>,
+    samples: Counter,
+    refused: Counter,
+    dropped: Family<DroppedKind, Counter>,
+}
+
+/// Takes remote-write requests; clones share it.
+#[derive(Debug, Clone)]
+pub struct WriteEndpoint(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    ingest: IngestSettings,
+    tenants: TenantSettings,
+    heads: Arc<Heads>,
+    commands: Commands,
+    cpu: Cpu,
+    clock: Arc<dyn Clock>,
+    compressed_room: Arc<Semaphore>,
+    decoded_room: Arc<Semaphore>,
+    metrics: WriteMetrics,
+}
+
+impl WriteEndpoint {
+    /// Prepares the endpoint.
+    #[must_use]
+    pub fn new(
+        (ingest, tenants): (IngestSettings, TenantSettings),
+        heads: Arc<Heads>,
+        commands: Commands,
+        cpu: Cpu,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Self {
+        let room = || Arc::new(Semaphore::new(ingest.in_flight_bytes_max.min(Semaphore::MAX_PERMITS)));
+        let (compressed_room, decoded_room) = (room(), room());
+        let metrics = WriteMetrics {
+            requests: metrics.register(
+                "write_requests",
+                "Remote-write requests by status",
+                Family::default(),
+            ),
+            samples: metrics.register("write_samples", "Samples acknowledged", Counter::default()),
+            refused: metrics.register("write_samples_refused", "Samples refused", Counter::default()),
+            dropped: metrics.register(
+                "write_dropped",
+                "Histograms, exemplars and metadata that came in and are not stored yet",
+                Family::default(),
+            ),
+        };
+        Self(Arc::new(Shared {
+            ingest,
+            tenants,
+            heads,
+            commands,
+            cpu,
+            clock,
+            compressed_room,
+            decoded_room,
+            metrics,
+        }))
+    }
+
+    /// Returns the routes: `POST /api/v1/receive` and `POST /api/v1/write`.
+    pub fn routes(self) -> axum::Router {
+        axum::Router::new()
+            .route("/api/v1/receive", post(handle))
+            .route("/api/v1/write", post(handle))
+            .with_state(self)
+    }
+}
+
+async fn handle(State(endpoint): State<WriteEndpoint>, request: Request<Body>) -> Response {
+    let shared = &endpoint.0;
+    let response = match shared.write(request).await {
+        Ok(tally) => shared.answer(&tally),
+        Err(error) => {
+            let kind = error.kind();
+            if kind.http_status() >= 500 {
+                tracing::warn!(%error, "a write was not taken");
+            }
+            answer(kind.http_status(), 0, error.to_string())
+        }
+    };
+    shared.metrics.requests.get_or_create(&Status { code: response.status().as_u16() }).inc();
+    response
+}
+
+/// Makes an answer with the headers of remote write 2.0, which say exactly what was written.
+fn answer(status: u16, samples_written: u64, text: String) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response =
+        if text.is_empty() { status.into_response() } else { (status, text + "\n").into_response() };
+    let headers = response.headers_mut();
+    for (name, written) in [
+        ("x-prometheus-remote-write-samples-written", samples_written),
+        ("x-prometheus-remote-write-histograms-written", 0),
+        ("x-prometheus-remote-write-exemplars-written", 0),
+    ] {
+        headers.insert(name, HeaderValue::from(written));
+    }
+    response
+}
+
+impl Shared {
+    async fn write(&self, request: Request<Body>) -> Result<Tally, WriteError> {
+        let (parts, body) = request.into_parts();
+        let tenant = self.tenants.tenant(&parts.headers)?;
+        let protocol = Protocol::from_content_type(text_of(&parts.headers, &header::CONTENT_TYPE))?;
+        let encoding = text_of(&parts.headers, &header::CONTENT_ENCODING);
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("snappy") {
+            return Err(WriteError::Encoding(encoding.chars().take(100).collect()));
+        }
+        let (compressed, _compressed_permit) = self.read_body(&parts.headers, body).await?;
+        let length = snappy::declared_len(&compressed)?;
+        if length > self.ingest.body_bytes_max {
+            return Err(WireError::BodyTooLarge { bytes: length, limit: self.ingest.body_bytes_max }.into());
+        }
+        // Held until the samples are in the head: batches wait for the log with about this many bytes.
+        let _decoded_permit = self.room(&self.decoded_room, length).await?;
+        let (batch, tally) = self.decode(compressed, protocol, tenant).await?;
+        if !batch.samples.is_empty() {
+            self.commands.write(batch).await?;
+        }
+        Ok(tally)
+    }
+
+    /// Reads the compressed body, within the limit and the bytes in flight.
+    async fn read_body(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<(bytes::Bytes, OwnedSemaphorePermit), WriteError> {
+        // Snappy never grows bytes by more than a sixth.
+        let limit = self.ingest.body_bytes_max + self.ingest.body_bytes_max / 6 + 64;
+        let claimed = text_of(headers, &header::CONTENT_LENGTH).parse::<usize>().unwrap_or(limit);
+        if claimed > limit && headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(WriteError::BodyTooLarge(limit));
+        }
+        let permit = self.room(&self.compressed_room, claimed).await?;
+        let collected = tokio::time::timeout(BODY_WAIT, Limited::new(body, claimed).collect()).await;
+        match collected {
+            Ok(Ok(collected)) => Ok((collected.to_bytes(), permit)),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(WriteError::BodyTooLarge(claimed)),
+            Ok(Err(error)) => Err(WriteError::Body(error.to_string())),
+            Err(_) => Err(WriteError::Body(format!("not within {} s", BODY_WAIT.as_secs()))),
+        }
+    }
+
+    /// Reserves bytes; a request that could never fit reserves all there is.
+    async fn room(&self, room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, WriteError> {
+        let bytes = bytes.min(self.ingest.in_flight_bytes_max);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let acquire = Arc::clone(room).acquire_many_owned(bytes);
+        match tokio::time::timeout(ROOM_WAIT, acquire).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(WriteError::NoRoom),
+        }
+    }
+
+    async fn decode(
+        &self,
+        compressed: bytes::Bytes,
+        protocol: Protocol,
+        tenant: TenantId,
+    ) -> Result<(Batch, Tally), WriteError> {
+        let (heads, settings) = (Arc::clone(&self.heads), self.ingest.clone());
+        let now_ms = self.clock.now_ms();
+        let job = move || decode_request(&compressed, protocol, &tenant, &heads, (&settings, now_ms));
+        Ok(self.cpu.run(job).await??)
+    }
+
+    /// Answers a request that was read: 204 where all is written, else 400 with what is not and why.
+    fn answer(&self, tally: &Tally) -> Response {
+        self.metrics.samples.inc_by(tally.samples_written);
+        self.metrics.refused.inc_by(tally.samples_refused);
+        for (kind, count) in
+            [("histogram", tally.histograms), ("exemplar", tally.exemplars), ("metadata", tally.metadata)]
+        {
+            if count > 0 {
+                self.metrics.dropped.get_or_create(&DroppedKind { kind }).inc_by(count);
+            }
+        }
+        let mut reasons = Vec::new();
+        if let Some(first) = &tally.first_refusal {
+            reasons.push(format!(
+                "{} samples of {} series are refused, {} samples are written; first refusal: {first}",
+                tally.samples_refused, tally.series_refused, tally.samples_written
+            ));
+        }
+        if tally.histograms > 0 {
+            reasons.push(format!(
+                "native histograms are not stored yet: {} histograms are dropped, {} samples are written",
+                tally.histograms, tally.samples_written
+            ));
+        }
+        let status = if reasons.is_empty() { 204 } else { 400 };
+        answer(status, tally.samples_written, reasons.join("; "))
+    }
+}
+
+fn text_of<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+}

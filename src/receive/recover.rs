@@ -1,0 +1,157 @@
+//! What the log holds beyond the catalog goes back into the heads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ulid::Ulid;
+
+use super::blocks::CutError;
+use super::commit::CutPoint;
+use super::cut::{CutReport, Cutter};
+use crate::catalog::CatalogError;
+use crate::head::{Head, Heads};
+use crate::log::{DiskLog, LogError, RecoveredSegment, TenantEntry};
+use crate::model::{ErrorKind, TenantId};
+use crate::runtime::CpuError;
+
+/// Why the log could not be brought back.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The log does not read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A tenant's catalog does not read.
+    #[error("cannot read the catalog of tenant {tenant} to know what it covers: {source}")]
+    Catalog {
+        /// The tenant.
+        tenant: TenantId,
+        /// The catalog's reason.
+        #[source]
+        source: CatalogError,
+    },
+    /// A cut in between failed.
+    #[error(transparent)]
+    Cut(#[from] CutError),
+    /// A compute job panicked.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+}
+
+impl RecoverError {
+    /// Returns what the failure asks of the caller.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Log(error) => error.kind(),
+            Self::Catalog { source, .. } => source.kind(),
+            Self::Cut(error) => error.kind(),
+            Self::Cpu(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// What was brought back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Segments read.
+    pub segments: usize,
+    /// Samples that are in heads or blocks again.
+    pub samples: u64,
+    /// Cuts that were made in between to bound memory.
+    pub cuts: u64,
+}
+
+/// The heads' numbers for the series that a segment has declared.
+#[derive(Debug, Default)]
+struct SegmentSeries(HashMap<TenantId, (Arc<Head>, HashMap<u32, u32>)>);
+
+/// Replays segments in order. When the heads pass `head_bytes_max` between two segments, they are cut.
+///
+/// # Errors
+/// A damaged log, an unreachable catalog, or a failed cut; starting again repeats the whole.
+pub async fn recover(
+    segments: Vec<RecoveredSegment>,
+    heads: &Arc<Heads>,
+    cutter: &mut Cutter,
+    log: &mut DiskLog,
+    head_bytes_max: usize,
+) -> Result<Recovered, RecoverError> {
+    let mut recovered = Recovered { segments: segments.len(), ..Recovered::default() };
+    cutter.hold_epochs(segments.iter().map(RecoveredSegment::epoch).chain([log.epoch()]));
+    for segment in segments {
+        let (epoch, last_seq) = (segment.epoch(), segment.last_seq());
+        recovered.samples += replay_segment(segment, heads, cutter).await?;
+        cutter.positions().recover(epoch, last_seq);
+        if heads.bytes() > head_bytes_max {
+            recovered.cuts += 1;
+            cutter.take_over(CutPoint { heads: heads.freeze(), epoch, through_seq: last_seq });
+            for (epoch, through_seq) in cutter.commit_oldest(&mut CutReport::default()).await? {
+                log.release(epoch, through_seq)?;
+            }
+        }
+    }
+    Ok(recovered)
+}
+
+async fn replay_segment(
+    segment: RecoveredSegment,
+    heads: &Arc<Heads>,
+    cutter: &mut Cutter,
+) -> Result<u64, RecoverError> {
+    let cpu = cutter.target().cpu.clone();
+    let epoch = segment.epoch();
+    let reader = cpu.run(move || segment.entries()).await??;
+    let (mut entries, mut series, mut samples) = (Some(reader), SegmentSeries::default(), 0);
+    while let Some(mut reader) = entries.take() {
+        let (reader, entry) = cpu
+            .run(move || {
+                let entry = reader.next();
+                (reader, entry)
+            })
+            .await?;
+        let Some(entry) = entry else { break };
+        let entry = entry?;
+        for tenant in entry.tenants {
+            if known_covered(cutter, &tenant.tenant, epoch).await? < entry.seq {
+                samples += tenant.samples.len() as u64;
+                cutter.positions().replay(&tenant.tenant, epoch, entry.seq);
+                series.append(tenant, heads);
+            } else {
+                series.declare(&tenant, heads);
+            }
+        }
+        entries = Some(reader);
+    }
+    Ok(samples)
+}
+
+/// Returns the last entry of an epoch that a tenant's catalog covers; reads the catalog the first time.
+async fn known_covered(cutter: &mut Cutter, tenant: &TenantId, epoch: Ulid) -> Result<u64, RecoverError> {
+    if let Some(through_seq) = cutter.positions().known(tenant, epoch) {
+        return Ok(through_seq);
+    }
+    let catalog = cutter.target().catalogs.of(tenant);
+    let newest = catalog.newest(None).await;
+    let newest = newest.map_err(|source| RecoverError::Catalog { tenant: tenant.clone(), source })?;
+    let through_seq = newest.map_or(0, |snapshot| snapshot.version().covered_through(epoch));
+    cutter.positions().learn_covered(tenant, epoch, through_seq);
+    Ok(through_seq)
+}
+
+impl SegmentSeries {
+    fn declare(&mut self, entry: &TenantEntry, heads: &Heads) -> &(Arc<Head>, HashMap<u32, u32>) {
+        let known = self.0.entry(entry.tenant.clone());
+        let (head, numbers) = known.or_insert_with(|| (heads.active(&entry.tenant), HashMap::new()));
+        let labels: Vec<_> = entry.declared.iter().map(|(_, labels)| labels.clone()).collect();
+        let resolved = head.resolve(&labels);
+        numbers.extend(entry.declared.iter().map(|(number, _)| *number).zip(resolved));
+        self.0.get(&entry.tenant).expect("inserted above")
+    }
+
+    fn append(&mut self, entry: TenantEntry, heads: &Heads) {
+        let (head, numbers) = self.declare(&entry, heads);
+        // The decoder has checked that every number is declared.
+        let samples = entry.samples.iter();
+        head.append(samples.filter_map(|l| Some((*numbers.get(&l.series)?, l.sample))));
+    }
+}

@@ -1,0 +1,33 @@
+//! One set of series out of heads and blocks: what every read uses.
+//!
+//! **Owns** the [`CatalogView`] (the newest version of every tenant's catalog), the open blocks, and the merge.
+//!
+//! **Flow**
+//! 1. [`Selector::select`] takes the heads first and the catalog version second, keeps the sources whose external
+//!    labels and time can match, and finds the matching series in each by labels and statistics alone.
+//! 2. The answer is a [`Selection`] per set of external labels: sorted label sets with references into the sources.
+//! 3. [`Selection::read`] fetches and decodes the samples of some of its series, merges their sources by time and
+//!    leaves one value per timestamp.
+//!
+//! **Invariants**
+//! - Heads before catalog: a head that is released between the two is already in the version. A sample may be found
+//!   twice, never not at all; what is found twice is merged.
+//! - Nothing here depends on how samples are split over heads, blocks and rows.
+//! - Readers hold one version throughout; blocks are immutable.
+//! - Decoding, matching and merging run on the compute threads.
+//!
+//! It persists nothing. It knows no protocol: inclusive bounds, tenants as labels and chunk encodings belong above.
+
+mod error;
+mod readers;
+mod selection;
+mod selector;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::SelectError;
+pub use selection::Selection;
+pub use selector::{Grouping, SelectLimits, Selector};
+pub use view::CatalogView;

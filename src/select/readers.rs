@@ -1,0 +1,67 @@
+//! Open blocks: footers and page indexes, kept within a budget.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use super::error::SelectError;
+use crate::block::{BlockError, BlockReader, RangeRead, ReadFailure};
+use crate::bucket::{Bucket, ObjectKey};
+use crate::catalog::BlockEntry;
+use crate::model::{TenantId, Ulid};
+use crate::runtime::Cpu;
+
+/// A block's object in the bucket.
+#[derive(Debug)]
+struct BlockObject {
+    bucket: Bucket,
+    key: ObjectKey,
+}
+
+impl RangeRead for BlockObject {
+    fn read_ranges<'a>(&'a self, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>, ReadFailure>> {
+        Box::pin(async move {
+            let bytes = self.bucket.get_ranges(&self.key, ranges).await;
+            bytes.map_err(|error| ReadFailure { kind: error.kind(), source: Box::new(error) })
+        })
+    }
+}
+
+/// Opens blocks once and keeps them open.
+#[derive(Debug, Clone)]
+pub(super) struct BlockReaders {
+    bucket: Bucket,
+    cpu: Cpu,
+    open: moka::future::Cache<Ulid, BlockReader>,
+}
+
+impl BlockReaders {
+    pub(super) fn new(bucket: Bucket, cpu: Cpu, memory_bytes_max: u64) -> Self {
+        let open = moka::future::Cache::builder()
+            .max_capacity(memory_bytes_max)
+            .weigher(|_, reader: &BlockReader| u32::try_from(reader.memory_bytes()).unwrap_or(u32::MAX))
+            .build();
+        Self { bucket, cpu, open }
+    }
+
+    /// Returns the reader of a block, opening it if needed.
+    pub(super) async fn open(
+        &self,
+        tenant: &TenantId,
+        entry: &BlockEntry,
+    ) -> Result<BlockReader, SelectError> {
+        let opening = async {
+            let key = ObjectKey::block(tenant, entry.id);
+            let object = Arc::new(BlockObject { bucket: self.bucket.clone(), key });
+            BlockReader::open(object, self.cpu.clone(), entry.size_bytes).await
+        };
+        let opened = self.open.try_get_with(entry.id, opening).await;
+        opened.map_err(|error: Arc<BlockError>| SelectError::Open {
+            id: entry.id,
+            reason: error.to_string(),
+            kind: error.kind(),
+        })
+    }
+}

@@ -1,0 +1,202 @@
+//! Selected series and their samples.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::error::SelectError;
+use crate::block::{BlockReader, BlockRow};
+use crate::catalog::BlockEntry;
+use crate::head::{Head, HeadSeries};
+use crate::model::{Labels, Sample, TimeRange, Ulid, merge_samples};
+use crate::runtime::Cpu;
+
+/// Where series may be.
+#[derive(Debug)]
+pub(super) enum Source {
+    Head(Arc<Head>),
+    Unopened(Arc<BlockEntry>),
+}
+
+/// A source that holds selected series.
+#[derive(Debug, Clone)]
+enum OpenSource {
+    Head(Arc<Head>),
+    Block(BlockReader, Ulid),
+}
+
+/// The series that one source holds: labels, number within the source, samples at most.
+#[derive(Debug)]
+pub(super) struct Found {
+    source: OpenSource,
+    series: Vec<(Labels, u32, u64)>,
+}
+
+impl Found {
+    pub(super) fn in_head(series: Vec<HeadSeries>, head: Arc<Head>) -> Self {
+        let series = series.into_iter().map(|s| (s.labels, s.series, s.samples_max as u64)).collect();
+        Self { source: OpenSource::Head(head), series }
+    }
+
+    pub(super) fn in_block(rows: Vec<BlockRow>, reader: BlockReader, id: Ulid) -> Self {
+        let series = rows.into_iter().map(|r| (r.labels, r.row, u64::from(r.samples))).collect();
+        Self { source: OpenSource::Block(reader, id), series }
+    }
+}
+
+/// A number within a source.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    source: u32,
+    number: u32,
+}
+
+#[derive(Debug)]
+struct SelectedSeries {
+    labels: Labels,
+    places: Range<u32>,
+    samples_max: u64,
+}
+
+/// Series sorted by label set, with references to their samples.
+#[derive(Debug)]
+pub struct Selection {
+    external_labels: Labels,
+    range: TimeRange,
+    sources: Vec<OpenSource>,
+    series: Vec<SelectedSeries>,
+    places: Vec<Place>,
+    cpu: Option<Cpu>,
+}
+
+impl Selection {
+    /// Sorts what the sources found and joins equal label sets.
+    pub(super) fn merge((external_labels, range): (Labels, TimeRange), found: Vec<Found>) -> Self {
+        let mut all = Vec::with_capacity(found.iter().map(|f| f.series.len()).sum());
+        let mut sources = Vec::with_capacity(found.len());
+        for (source, found) in (0u32..).zip(found) {
+            all.extend(
+                found
+                    .series
+                    .into_iter()
+                    .map(|(labels, number, samples)| (labels, Place { source, number }, samples)),
+            );
+            sources.push(found.source);
+        }
+        // Stable, so that a series' places stay in the order of sources and rows.
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let (mut series, mut places) = (Vec::<SelectedSeries>::new(), Vec::with_capacity(all.len()));
+        for (labels, place, samples) in all {
+            let at = places.len() as u32;
+            places.push(place);
+            match series.last_mut() {
+                Some(last) if last.labels == labels => {
+                    last.places.end = at + 1;
+                    last.samples_max += samples;
+                }
+                _ => series.push(SelectedSeries { labels, places: at..at + 1, samples_max: samples }),
+            }
+        }
+        Self { external_labels, range, sources, series, places, cpu: None }
+    }
+
+    pub(super) fn with_cpu(mut self, cpu: Cpu) -> Self {
+        self.cpu = Some(cpu);
+        self
+    }
+
+    /// Returns the external labels that the series share; empty in a merged selection.
+    #[must_use]
+    pub fn external_labels(&self) -> &Labels {
+        &self.external_labels
+    }
+
+    /// Returns the number of series.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Returns whether nothing was found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// Returns an upper bound of all samples.
+    #[must_use]
+    pub fn samples_max(&self) -> u64 {
+        self.series.iter().map(|s| s.samples_max).sum()
+    }
+
+    /// Returns an upper bound of a series' samples.
+    #[must_use]
+    pub fn series_samples_max(&self, index: usize) -> u64 {
+        self.series[index].samples_max
+    }
+
+    /// Iterates over the label sets, sorted, without external labels.
+    pub fn labels(&self) -> impl ExactSizeIterator<Item = &Labels> {
+        self.series.iter().map(|s| &s.labels)
+    }
+
+    /// Reads the samples of some series (by their place in the selection) within the selected range, each sorted and
+    /// with one value per timestamp, in the order asked for.
+    ///
+    /// # Errors
+    /// Blocks that cannot be read.
+    pub async fn read(&self, wanted: &[usize]) -> Result<Vec<Vec<Sample>>, SelectError> {
+        let cpu = self.cpu.as_ref().expect("a selection is handed out with its compute threads");
+        let mut by_source: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
+        for (slot, series) in wanted.iter().enumerate() {
+            let places = self.series[*series].places.clone();
+            for place in &self.places[places.start as usize..places.end as usize] {
+                by_source.entry(place.source).or_default().push((place.number, slot));
+            }
+        }
+        let reads = by_source.into_iter().map(|(source, mut numbers)| {
+            numbers.sort_unstable();
+            let source = self.sources[source as usize].clone();
+            async move {
+                let asked: Vec<u32> = numbers.iter().map(|(number, _)| *number).collect();
+                let runs = source.read(asked, self.range, cpu).await?;
+                Ok::<_, SelectError>(numbers.into_iter().map(|(_, slot)| slot).zip(runs).collect::<Vec<_>>())
+            }
+        });
+        let runs = futures::future::try_join_all(reads).await?;
+        let (slots, range) = (wanted.len(), self.range);
+        Ok(cpu.run(move || merge_runs(runs, slots, range)).await?)
+    }
+}
+
+impl OpenSource {
+    async fn read(
+        &self,
+        numbers: Vec<u32>,
+        range: TimeRange,
+        cpu: &Cpu,
+    ) -> Result<Vec<Vec<Sample>>, SelectError> {
+        match self {
+            Self::Head(head) => {
+                let head = Arc::clone(head);
+                Ok(cpu.run(move || head.read(&numbers, range)).await?)
+            }
+            Self::Block(reader, id) => {
+                let samples = reader.read_samples(&numbers).await;
+                samples.map_err(|source| SelectError::Block { id: *id, source })
+            }
+        }
+    }
+}
+
+fn merge_runs(runs: Vec<Vec<(usize, Vec<Sample>)>>, slots: usize, range: TimeRange) -> Vec<Vec<Sample>> {
+    let mut by_slot: Vec<Vec<Vec<Sample>>> = (0..slots).map(|_| Vec::new()).collect();
+    for (slot, mut run) in runs.into_iter().flatten() {
+        let inside = |sample: Option<&Sample>| sample.is_none_or(|s| range.contains(s.ts_ms));
+        if !inside(run.first()) || !inside(run.last()) {
+            run.retain(|s| range.contains(s.ts_ms));
+        }
+        by_slot[slot].push(run);
+    }
+    by_slot.into_iter().map(merge_samples).collect()
+}

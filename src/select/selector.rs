@@ -1,0 +1,212 @@
+//! Finding the series that match.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::error::SelectError;
+use super::readers::BlockReaders;
+use super::selection::{Found, Selection, Source};
+use super::view::CatalogView;
+use crate::bucket::Bucket;
+use crate::catalog::{BlockEntry, BlockKind};
+use crate::head::Heads;
+use crate::model::{Labels, METRIC_NAME, MatchKind, Matcher, Resolution, TenantId, TimeRange};
+use crate::runtime::Cpu;
+
+/// So many blocks are searched at once.
+const BLOCKS_AT_ONCE: usize = 8;
+
+/// What one query may select.
+#[derive(Debug, Clone, Copy)]
+pub struct SelectLimits {
+    /// Series; 0 for no limit.
+    pub series_max: usize,
+    /// Samples; 0 for no limit.
+    pub samples_max: u64,
+}
+
+/// Whether series of different producers stay apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grouping {
+    /// One selection per set of external labels.
+    ByExternalLabels,
+    /// One selection; equal label sets of different producers are one series.
+    Merged,
+}
+
+/// Finds series in heads and blocks; clones share everything.
+#[derive(Debug, Clone)]
+pub struct Selector {
+    heads: Option<(Arc<Heads>, Labels)>,
+    view: Option<Arc<CatalogView>>,
+    readers: BlockReaders,
+    cpu: Cpu,
+    limits: SelectLimits,
+}
+
+impl Selector {
+    /// Makes a selector over the heads of this process (with its external labels), the blocks of the catalogs, or
+    /// both. `reader_bytes_max` bounds the memory for open blocks.
+    #[must_use]
+    pub fn new(
+        heads: Option<(Arc<Heads>, Labels)>,
+        view: Option<Arc<CatalogView>>,
+        bucket: Bucket,
+        cpu: Cpu,
+        (limits, reader_bytes_max): (SelectLimits, u64),
+    ) -> Self {
+        let readers = BlockReaders::new(bucket, cpu.clone(), reader_bytes_max);
+        Self { heads, view, readers, cpu, limits }
+    }
+
+    /// Returns the compute threads.
+    #[must_use]
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
+    /// Returns all tenants, sorted.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantId> {
+        let mut tenants = self.heads.as_ref().map_or_else(Vec::new, |(heads, _)| heads.tenants());
+        tenants.extend(self.view.iter().flat_map(|view| view.tenants()));
+        tenants.sort();
+        tenants.dedup();
+        tenants
+    }
+
+    /// Returns the sets of external labels that a tenant's samples carry.
+    #[must_use]
+    pub fn external_labels(&self, tenant: &TenantId) -> Vec<Labels> {
+        let mut sets: Vec<Labels> = Vec::new();
+        if let Some((heads, external)) = &self.heads
+            && !heads.of_tenant(tenant).is_empty()
+        {
+            sets.push(external.clone());
+        }
+        if let Some(snapshot) = self.view.as_ref().and_then(|view| view.snapshot(tenant)) {
+            for block in &snapshot.version().blocks {
+                if !sets.contains(&block.external_labels) {
+                    sets.push(block.external_labels.clone());
+                }
+            }
+        }
+        sets
+    }
+
+    /// Returns the time of the first sample in blocks, where there are any.
+    #[must_use]
+    pub fn blocks_min_time_ms(&self) -> Option<i64> {
+        let view = self.view.as_ref()?;
+        let snapshots = view.tenants().into_iter().filter_map(|tenant| view.snapshot(&tenant));
+        let first = snapshots.filter_map(|snapshot| {
+            let version = snapshot.version();
+            let parts = version.parts.iter().map(|part| part.min_time_ms);
+            version.blocks.iter().map(|block| block.min_time_ms).chain(parts).min()
+        });
+        first.min()
+    }
+
+    /// Finds the series of a tenant that have samples in `range`. `matchers_for` is asked once per set of external
+    /// labels and returns the matchers that remain for the series' own labels, or `None` where none can match.
+    ///
+    /// # Errors
+    /// Blocks that cannot be read, and more series than a query may select.
+    pub async fn select(
+        &self,
+        tenant: &TenantId,
+        range: TimeRange,
+        matchers_for: &(dyn Fn(&Labels) -> Option<Vec<Matcher>> + Send + Sync),
+        grouping: Grouping,
+    ) -> Result<Vec<Selection>, SelectError> {
+        let mut groups: BTreeMap<Labels, Vec<(Source, Arc<Vec<Matcher>>)>> = BTreeMap::new();
+        for (external, source) in self.sources(tenant, range).await? {
+            let Some(matchers) = matchers_for(&external) else { continue };
+            if source.can_match(&matchers) {
+                let group = if grouping == Grouping::Merged { Labels::empty() } else { external };
+                groups.entry(group).or_default().push((source, Arc::new(matchers)));
+            }
+        }
+        let mut selections = Vec::new();
+        for (external, sources) in groups {
+            let finds = sources.iter().map(|(source, matchers)| self.find(tenant, source, matchers, range));
+            let finds = futures::stream::iter(finds.collect::<Vec<_>>()).buffered(BLOCKS_AT_ONCE);
+            let found: Vec<Found> = finds.try_collect().await?;
+            let range_of_group = (external, range);
+            let selection = self.cpu.run(move || Selection::merge(range_of_group, found)).await?;
+            selections.push(selection.with_cpu(self.cpu.clone()));
+        }
+        self.check_limits(&selections)?;
+        Ok(selections)
+    }
+
+    /// Heads first, the catalog second: see the module's invariants.
+    async fn sources(
+        &self,
+        tenant: &TenantId,
+        range: TimeRange,
+    ) -> Result<Vec<(Labels, Source)>, SelectError> {
+        let mut sources = Vec::new();
+        if let Some((heads, external)) = &self.heads {
+            let heads = heads.of_tenant(tenant).into_iter();
+            sources.extend(heads.map(|head| (external.clone(), Source::Head(head))));
+        }
+        if let Some(snapshot) = self.view.as_ref().and_then(|view| view.snapshot(tenant)) {
+            for block in snapshot.blocks_in(range).await? {
+                if block.kind == BlockKind::Samples && block.resolution == Resolution::Raw {
+                    sources.push((block.external_labels.clone(), Source::Unopened(block)));
+                }
+            }
+        }
+        Ok(sources)
+    }
+
+    async fn find(
+        &self,
+        tenant: &TenantId,
+        source: &Source,
+        matchers: &Arc<Vec<Matcher>>,
+        range: TimeRange,
+    ) -> Result<Found, SelectError> {
+        match source {
+            Source::Head(head) => {
+                let (head, matchers) = (Arc::clone(head), Arc::clone(matchers));
+                Ok(self.cpu.run(move || Found::in_head(head.select(&matchers, range), head)).await?)
+            }
+            Source::Unopened(entry) => {
+                let reader = self.readers.open(tenant, entry).await?;
+                let rows = reader.find_rows(matchers, range).await;
+                let rows = rows.map_err(|source| SelectError::Block { id: entry.id, source })?;
+                Ok(Found::in_block(rows, reader, entry.id))
+            }
+        }
+    }
+
+    fn check_limits(&self, selections: &[Selection]) -> Result<(), SelectError> {
+        let SelectLimits { series_max, samples_max } = self.limits;
+        if series_max > 0 && selections.iter().map(Selection::len).sum::<usize>() > series_max {
+            return Err(SelectError::TooManySeries(series_max));
+        }
+        Ok(if samples_max > 0 && selections.iter().map(Selection::samples_max).sum::<u64>() > samples_max {
+            return Err(SelectError::TooManySamples(samples_max));
+        })
+    }
+}
+
+impl Source {
+    /// Returns whether a block's metric names leave room for a match.
+    fn can_match(&self, matchers: &[Matcher]) -> bool {
+        match self {
+            Self::Head(_) => true,
+            Self::Unopened(entry) => matchers.iter().all(|m| metric_in_range(m, entry)),
+        }
+    }
+}
+
+fn metric_in_range(matcher: &Matcher, entry: &BlockEntry) -> bool {
+    matcher.name() != METRIC_NAME
+        || matcher.kind() != MatchKind::Equal
+        || (entry.metric_min.as_str() <= matcher.value() && matcher.value() <= entry.metric_max.as_str())
+}
