@@ -28,5 +28,5 @@ pub use labels::{LabelError, Labels, LabelsIter, METRIC_NAME, encode_label};
 pub use matcher::{MatchKind, Matcher, MatcherError, match_labels};
 pub use sample::{STALE_MARKER_BITS, Sample, is_stale, merge_samples, normalize_samples};
 pub use tenant::{TenantError, TenantId};
-pub use time::{RAW_WINDOW_MS, Resolution, TimeRange};
+pub use time::{RAW_WINDOW_MS, Resolution, TimeRange, format_time_ms};
 pub use ulid::Ulid;

@@ -75,3 +75,12 @@ impl Resolution {
         }
     }
 }
+
+/// Writes a time as RFC 3339 in UTC, with milliseconds where there are any.
+#[must_use]
+pub fn format_time_ms(time_ms: i64) -> String {
+    match chrono::DateTime::from_timestamp_millis(time_ms) {
+        Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
+        None => time_ms.to_string(),
+    }
+}

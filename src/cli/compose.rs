@@ -1,0 +1,333 @@
+//! The parts that long-running roles share, put together.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use super::Failure;
+use super::flags::{CatalogArgs, CommonArgs, IngestArgs, QueryArgs, READER_BYTES_MAX, TenantArgs};
+use crate::bucket::Bucket;
+use crate::catalog::{CatalogSettings, Catalogs, tenants};
+use crate::head::Heads;
+use crate::log::{DiskLog, LogSettings, OsFiles};
+use crate::model::{ErrorKind, Labels};
+use crate::receive::{
+    BlockTarget, Committer, CommitterMetrics, CutError, CutRequestQueue, Cutter, CutterRequests, OnCommit,
+    WriteEndpoint, recover,
+};
+use crate::runtime::{Clock, Cpu, Metrics, Random, Shutdown, SystemClock};
+use crate::select::{CatalogView, Selector};
+use crate::server::{FlushCall, LateRoutes, Listener, Readiness, admin_routes, serve_grpc, serve_http};
+use crate::store::Reads;
+use crate::wire::store_api::STORE_API_DESCRIPTORS;
+
+/// While replaying, heads above this size are cut, so that a long log needs no more memory than this.
+const REPLAY_HEAD_BYTES_MAX: usize = 1 << 30;
+
+/// How often garbage is looked for.
+const GARBAGE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// What every role starts with.
+pub(super) struct Base {
+    pub(super) metrics: Metrics,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Random,
+    pub(super) cpu: Cpu,
+    pub(super) bucket: Bucket,
+    pub(super) catalogs: Arc<Catalogs>,
+    pub(super) readiness: Readiness,
+    /// Ends listeners and readers.
+    pub(super) shutdown: Shutdown,
+}
+
+impl Base {
+    /// Opens the bucket; where the role writes, a store without conditional create is refused.
+    pub(super) async fn start(
+        common: &CommonArgs,
+        settings: CatalogSettings,
+        writes: bool,
+    ) -> Result<Self, Failure> {
+        let config = common.bucket_config()?;
+        let (metrics, clock, random) = (Metrics::new(), SystemClock::new(), Random::from_os());
+        let bucket = Bucket::open(&config, &metrics)?;
+        if writes {
+            bucket.probe_conditional_create(&random).await?;
+        }
+        let clock: Arc<dyn Clock> = clock;
+        let catalogs =
+            Arc::new(Catalogs::new(bucket.clone(), Arc::clone(&clock), random.clone(), settings));
+        Ok(Self {
+            metrics,
+            clock,
+            random,
+            cpu: Cpu::start(0)?,
+            bucket,
+            catalogs,
+            readiness: Readiness::new(),
+            shutdown: Shutdown::new(),
+        })
+    }
+
+    /// Makes the selector over heads, blocks or both.
+    pub(super) fn selector(
+        &self,
+        heads: Option<(Arc<Heads>, Labels)>,
+        view: Option<Arc<CatalogView>>,
+        query: &QueryArgs,
+    ) -> Selector {
+        let limits = (query.limits(), READER_BYTES_MAX);
+        Selector::new(heads, view, self.bucket.clone(), self.cpu.clone(), limits)
+    }
+
+    /// Reads all catalogs once and goes on refreshing them.
+    pub(super) async fn view(&self, args: &CatalogArgs) -> Result<Arc<CatalogView>, Failure> {
+        let view = CatalogView::new(Arc::clone(&self.catalogs), &self.metrics);
+        view.refresh().await?;
+        let (refreshed, interval, shutdown) = (Arc::clone(&view), args.refresh, self.shutdown.clone());
+        tokio::spawn(async move { refreshed.run(interval, shutdown).await });
+        Ok(view)
+    }
+
+    /// Looks for garbage of all tenants until shutdown.
+    pub(super) fn collect_garbage(&self) {
+        let (catalogs, shutdown) = (Arc::clone(&self.catalogs), self.shutdown.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = shutdown.wait() => return,
+                    () = tokio::time::sleep(GARBAGE_INTERVAL) => {}
+                }
+                if let Err(error) = collect_all_garbage(&catalogs).await {
+                    tracing::warn!(%error, "cannot collect garbage, it is tried again later");
+                }
+            }
+        });
+    }
+}
+
+async fn collect_all_garbage(catalogs: &Catalogs) -> Result<(), crate::catalog::CatalogError> {
+    for tenant in tenants(catalogs.bucket()).await? {
+        let report = catalogs.of(&tenant).collect_garbage().await?;
+        tracing::debug!(%tenant, ?report, "looked for garbage");
+    }
+    Ok(())
+}
+
+/// Takes a port; one that is taken is found before anything else starts.
+pub(super) async fn bind(flag: &str, address: SocketAddr) -> Result<Listener, Failure> {
+    Listener::bind(address).await.map_err(|e| {
+        let message = format!("--{flag} {address}: cannot listen there: {e}; choose another address or port");
+        Failure::new(ErrorKind::Locked, message)
+    })
+}
+
+/// The writing side: recovery, the committing thread, the cut loop and the endpoint.
+pub(super) struct WriteSide {
+    endpoint: WriteEndpoint,
+    committer: std::thread::JoinHandle<()>,
+    cutter: JoinHandle<Result<(), CutError>>,
+    /// Ends the cut loop, after the last write.
+    stop_cutting: Shutdown,
+}
+
+/// What the writing side needs beside the base.
+pub(super) struct WriteParts<'a> {
+    pub(super) common: &'a CommonArgs,
+    pub(super) ingest: &'a IngestArgs,
+    pub(super) tenants: &'a TenantArgs,
+    pub(super) external_labels: Labels,
+    pub(super) heads: Arc<Heads>,
+    /// How long readers elsewhere may need a frozen head after its commit.
+    pub(super) hand_over: Duration,
+    pub(super) on_commit: OnCommit,
+}
+
+impl WriteSide {
+    /// Brings the log back and starts taking writes; `requests` are asked for cuts.
+    pub(super) async fn start(
+        base: &Base,
+        parts: WriteParts<'_>,
+        requests: CutRequestQueue,
+    ) -> Result<Self, Failure> {
+        let WriteParts { common, ingest, tenants, external_labels, heads, hand_over, on_commit } = parts;
+        let receiver = receiver_name(&common.data_dir, &base.random)?;
+        let settings = LogSettings { skip_damaged: ingest.skip_damaged, ..LogSettings::default() };
+        let epoch = base.random.ulid(base.clock.now_ms());
+        let log_dir = common.data_dir.join("log");
+        let (mut log, segments) = DiskLog::open(&log_dir, &receiver, epoch, settings, Arc::new(OsFiles))?;
+        let target = BlockTarget {
+            catalogs: Arc::clone(&base.catalogs),
+            pending_dir: common.data_dir.join("pending"),
+            external_labels,
+            receiver,
+            cpu: base.cpu.clone(),
+            clock: Arc::clone(&base.clock),
+            random: base.random.clone(),
+        };
+        target.clear_pending()?;
+        let mut cutter = Cutter::new(target, Arc::clone(&heads), hand_over, on_commit, &base.metrics);
+        let started_ms = base.clock.monotonic_ms();
+        let recovered = recover(segments, &heads, &mut cutter, &mut log, REPLAY_HEAD_BYTES_MAX).await?;
+        tracing::info!(
+            segments = recovered.segments,
+            samples = recovered.samples,
+            milliseconds = base.clock.monotonic_ms() - started_ms,
+            "replayed the log"
+        );
+        register_head_metrics(&base.metrics, &heads);
+        let metrics = CommitterMetrics::new(&base.metrics);
+        let committer = Committer::new(log, Arc::clone(&heads), Arc::clone(&base.clock), metrics);
+        let (commands, committer) = committer.start().map_err(|e| {
+            Failure::new(ErrorKind::Unavailable, format!("cannot start the committing thread: {e}"))
+        })?;
+        let stop_cutting = Shutdown::new();
+        let cutting = cutter.run(commands.clone(), ingest.cut_interval, requests, stop_cutting.clone());
+        let settings = (ingest.settings(), tenants.settings());
+        let endpoint = WriteEndpoint::new(
+            settings,
+            heads,
+            commands,
+            base.cpu.clone(),
+            Arc::clone(&base.clock),
+            &base.metrics,
+        );
+        Ok(Self { endpoint, committer, cutter: tokio::spawn(cutting), stop_cutting })
+    }
+
+    /// Serves remote write until `stop`, then cuts and commits what is left.
+    pub(super) async fn serve(self, listener: Listener, stop: Shutdown) -> Result<(), Failure> {
+        let routes = self.endpoint.routes();
+        serve_http(listener, routes, stop)
+            .await
+            .map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the remote-write listener: {e}")))?;
+        self.stop_cutting.start();
+        let committed = self.cutter.await;
+        if self.committer.join().is_err() {
+            tracing::error!("the committing thread panicked");
+        }
+        match committed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the last cut is not committed, its samples stay in the log");
+                Err(error.into())
+            }
+            Err(panicked) => Err(Failure::new(ErrorKind::Internal, panicked)),
+        }
+    }
+}
+
+fn register_head_metrics(metrics: &Metrics, heads: &Arc<Heads>) {
+    let (series, bytes) = (Gauge::default(), Gauge::default());
+    let series: Gauge = metrics.register("head_series", "Series in active heads", series);
+    let bytes: Gauge = metrics.register("head_bytes", "Memory of all heads, estimated", bytes);
+    let heads = Arc::downgrade(heads);
+    tokio::spawn(async move {
+        while let Some(heads) = heads.upgrade() {
+            series.set(i64::try_from(heads.active_series()).unwrap_or(i64::MAX));
+            bytes.set(i64::try_from(heads.bytes()).unwrap_or(i64::MAX));
+            drop(heads);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    });
+}
+
+/// Returns the name of the receiver that owns a data directory; made once, so that it outlives host names.
+fn receiver_name(data_dir: &Path, random: &Random) -> Result<String, Failure> {
+    let path = data_dir.join("receiver-name");
+    let failed = |e: std::io::Error| {
+        Failure::new(ErrorKind::Unavailable, format!("--data-dir: cannot use {}: {e}", path.display()))
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    std::fs::create_dir_all(data_dir).map_err(failed)?;
+    let name = format!("receiver-{:012x}", random.next_u64() >> 16);
+    std::fs::write(&path, format!("{name}\n")).map_err(failed)?;
+    Ok(name)
+}
+
+/// The reading side: HTTP from the first moment, queries and gRPC once the process is ready.
+pub(super) struct ReadSide {
+    late: LateRoutes,
+    grpc: Option<Listener>,
+    tasks: Vec<JoinHandle<Result<(), Failure>>>,
+}
+
+impl ReadSide {
+    /// Starts answering probes and metrics.
+    pub(super) fn start(base: &Base, http: Listener, grpc: Listener, flush: Option<FlushCall>) -> Self {
+        let late = LateRoutes::new();
+        let admin = admin_routes(base.metrics.clone(), base.readiness.clone(), flush);
+        let serving = serve_http(http, late.clone().behind(admin), base.shutdown.clone());
+        let task = tokio::spawn(async move {
+            serving
+                .await
+                .map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the HTTP listener: {e}")))
+        });
+        Self { late, grpc: Some(grpc), tasks: vec![task] }
+    }
+
+    /// Opens the query routes and gRPC, and says that the process is ready.
+    pub(super) fn open(&mut self, base: &Base, reads: &Reads) {
+        self.late.open(reads.http_routes());
+        if let Some(listener) = self.grpc.take() {
+            let serving =
+                serve_grpc(listener, reads.grpc_routes(), STORE_API_DESCRIPTORS, base.shutdown.clone());
+            self.tasks.push(tokio::spawn(async move {
+                serving
+                    .await
+                    .map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the gRPC listener: {e}")))
+            }));
+        }
+        base.readiness.set(true);
+    }
+
+    /// Waits until every listener has ended.
+    pub(super) async fn ended(self) -> Result<(), Failure> {
+        for task in self.tasks {
+            task.await.map_err(|e| Failure::new(ErrorKind::Internal, e))??;
+        }
+        Ok(())
+    }
+}
+
+/// Returns what `POST /-/flush` does.
+pub(super) fn flush_call(requests: CutterRequests) -> FlushCall {
+    Arc::new(move || {
+        let requests = requests.clone();
+        Box::pin(async move {
+            match requests.cut().await {
+                Ok(report) => Ok(serde_json::json!(report).to_string()),
+                Err(error) => Err((error.kind(), format!("not committed yet, it is tried again: {error}"))),
+            }
+        })
+    })
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(super) async fn stop_signal() -> Result<(), Failure> {
+    let failed = |e| Failure::new(ErrorKind::Internal, format!("cannot wait for signals: {e}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: taking no more requests, then committing what is in the head");
+    // A second signal ends the process at once; the log keeps what is not committed.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(i32::from(ErrorKind::Cancelled.exit_code()));
+    });
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! Flags that several subcommands share.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::Failure;
+use crate::bucket::BucketConfig;
+use crate::catalog::CatalogSettings;
+use crate::model::{ErrorKind, Labels, TenantId, parse_duration_ms};
+use crate::receive::{IngestSettings, TenantSettings};
+use crate::select::SelectLimits;
+use crate::wire::remote_write::Limits;
+
+/// The memory that open blocks may take.
+pub(super) const READER_BYTES_MAX: u64 = 256 << 20;
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let ms = parse_duration_ms(text).map_err(|e| e.to_string())?;
+    Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("the duration must be above 0".to_owned()),
+        positive => Ok(positive),
+    }
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let parsed: bytesize::ByteSize =
+        text.parse().map_err(|_| "write a number with B, KiB, MiB or GiB, such as 32MiB".to_owned())?;
+    let size = usize::try_from(parsed.as_u64()).map_err(|_| "too large for this machine".to_owned())?;
+    if size == 0 { Err("the size must be above 0".to_owned()) } else { Ok(size) }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("write a whole number above 0".to_owned()),
+        Ok(count) => Ok(count),
+    }
+}
+
+fn header_name(text: &str) -> Result<http::HeaderName, String> {
+    text.parse().map_err(|_| "write the name of an HTTP header, such as THANOS-TENANT".to_owned())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let refused = || "write name=\"value\", such as --label 'cluster=\"eu-1\"'".to_owned();
+    let (name, value) = text.split_once('=').ok_or_else(refused)?;
+    let quoted = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+    let value = quoted.unwrap_or(value);
+    if name.is_empty() || value.is_empty() || value.contains('"') {
+        return Err(refused());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum LogFormat {
+    /// `key=value` lines.
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How a command prints its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(super) struct CommonArgs {
+    /// YAML file with flags as keys; flags on the command line win.
+    #[arg(long = "config-file", id = "config_file", value_name = "FILE")]
+    pub(super) config_file: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug or trace.
+    #[arg(long = "log.level", default_value = "info", value_name = "LEVEL",
+          value_parser = ["error", "warn", "info", "debug", "trace"])]
+    pub(super) log_level: String,
+    /// How log lines look.
+    #[arg(long = "log.format", default_value = "logfmt", value_name = "FORMAT")]
+    pub(super) log_format: LogFormat,
+    /// Where local state lies: log, pending blocks and, by default, the bucket.
+    #[arg(long = "data-dir", default_value = "./data", value_name = "DIR")]
+    pub(super) data_dir: PathBuf,
+    /// Object storage as Thanos' YAML (`type`, `config`, `prefix`). Default: FILESYSTEM in <data-dir>/bucket.
+    #[arg(long = "objstore.config", value_name = "YAML", conflicts_with = "objstore_config_file")]
+    objstore_config: Option<String>,
+    /// File with the object storage's YAML.
+    #[arg(long = "objstore.config-file", value_name = "FILE")]
+    objstore_config_file: Option<PathBuf>,
+}
+
+impl CommonArgs {
+    /// Starts logging to standard error.
+    pub(super) fn start_logging(&self) {
+        use tracing_subscriber::layer::SubscriberExt;
+        use tracing_subscriber::util::SubscriberInitExt;
+        let filter = tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn", self.log_level));
+        let registry = tracing_subscriber::registry().with(filter);
+        // A second start in one process (tests) keeps the first one.
+        let _ = match self.log_format {
+            LogFormat::Logfmt => registry
+                .with(tracing_logfmt::layer())
+                .try_init(),
+            LogFormat::Json => registry
+                .with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr))
+                .try_init(),
+        };
+    }
+
+    /// Reads the object storage's configuration.
+    pub(super) fn bucket_config(&self) -> Result<BucketConfig, Failure> {
+        if let Some(path) = &self.objstore_config_file {
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                let message = format!("--objstore.config-file {}: cannot read it: {e}", path.display());
+                Failure::new(ErrorKind::Invalid, message)
+            })?;
+            return BucketConfig::from_yaml(&text).map_err(|e| {
+                Failure::new(e.kind(), format!("--objstore.config-file {}: {e}", path.display()))
+            });
+        }
+        match &self.objstore_config {
+            Some(text) => BucketConfig::from_yaml(text)
+                .map_err(|e| Failure::new(e.kind(), format!("--objstore.config: {e}"))),
+            None => Ok(BucketConfig::filesystem(self.data_dir.join("bucket"))),
+        }
+    }
+}
+
+/// Flags of what serves HTTP and gRPC.
+#[derive(Debug, Args)]
+pub(super) struct ListenArgs {
+    /// Where HTTP listens: queries, remote read, /metrics, probes and POST /-/flush.
+    #[arg(long = "http-address", default_value = "127.0.0.1:10902", value_name = "ADDRESS")]
+    pub(super) http_address: SocketAddr,
+    /// Where the gRPC StoreAPI listens.
+    #[arg(long = "grpc-address", default_value = "127.0.0.1:10901", value_name = "ADDRESS")]
+    pub(super) grpc_address: SocketAddr,
+}
+
+/// Flags about tenants.
+#[derive(Debug, Args)]
+pub(super) struct TenantArgs {
+    /// HTTP header that names the tenant.
+    #[arg(long = "receive.tenant-header", default_value = "THANOS-TENANT", value_name = "HEADER",
+          value_parser = header_name)]
+    pub(super) tenant_header: http::HeaderName,
+    /// Tenant of requests without that header.
+    #[arg(long = "receive.default-tenant-id", default_value = "default-tenant", value_name = "TENANT")]
+    pub(super) default_tenant: TenantId,
+    /// Label with the tenant's name on every series that StoreAPI serves.
+    #[arg(long = "receive.tenant-label-name", default_value = "tenant_id", value_name = "LABEL")]
+    pub(super) tenant_label: String,
+}
+
+impl TenantArgs {
+    pub(super) fn settings(&self) -> TenantSettings {
+        TenantSettings { header: self.tenant_header.clone(), default_tenant: self.default_tenant.clone() }
+    }
+}
+
+/// Flags about queries.
+#[derive(Debug, Args)]
+pub(super) struct QueryArgs {
+    /// How long a query may take.
+    #[arg(long = "query.timeout", default_value = "2m", value_name = "DURATION", value_parser = positive_duration)]
+    pub(super) query_timeout: Duration,
+    /// Most series that one query may select; 0 for no limit.
+    #[arg(long = "store.limits.request-series", default_value_t = 0, value_name = "N")]
+    request_series: usize,
+    /// Most samples that one query may select; 0 for no limit.
+    #[arg(long = "store.limits.request-samples", default_value_t = 0, value_name = "N")]
+    request_samples: u64,
+}
+
+impl QueryArgs {
+    pub(super) fn limits(&self) -> SelectLimits {
+        SelectLimits { series_max: self.request_series, samples_max: self.request_samples }
+    }
+}
+
+/// Flags about the catalog.
+#[derive(Debug, Args)]
+pub(super) struct CatalogArgs {
+    /// How often readers look for newer catalog versions. Each look costs one GET a tenant.
+    #[arg(long = "catalog.refresh", default_value = "10s", value_name = "DURATION", value_parser = positive_duration)]
+    pub(super) refresh: Duration,
+}
+
+/// Flags about the catalog that writers have.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// How long replaced catalog versions and what they name are kept; at least 1d.
+    #[arg(long = "catalog.history", default_value = "7d", value_name = "DURATION", value_parser = duration)]
+    history: Duration,
+}
+
+impl HistoryArgs {
+    pub(super) fn settings(&self) -> Result<CatalogSettings, Failure> {
+        let history_ms = i64::try_from(self.history.as_millis()).unwrap_or(i64::MAX);
+        if history_ms < 86_400_000 {
+            let message = "--catalog.history: at least 1d is allowed, so that no slow writer meets a deleted version";
+            return Err(Failure::new(ErrorKind::Invalid, message));
+        }
+        Ok(CatalogSettings { history_ms, ..CatalogSettings::default() })
+    }
+}
+
+/// Flags of what takes remote write.
+#[derive(Debug, Args)]
+pub(super) struct IngestArgs {
+    /// Where remote write listens; nothing else is served there.
+    #[arg(long = "remote-write.address", default_value = "127.0.0.1:19291", value_name = "ADDRESS")]
+    pub(super) remote_write_address: SocketAddr,
+    /// External label, `name="value"`, that identifies this producer; may be given several times.
+    #[arg(long = "label", value_name = "NAME=\"VALUE\"", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// How far back samples may lie.
+    #[arg(long = "ingest.max-age", default_value = "7d", value_name = "DURATION", value_parser = duration)]
+    max_age: Duration,
+    /// How far ahead samples may lie.
+    #[arg(long = "ingest.max-future", default_value = "10m", value_name = "DURATION", value_parser = duration)]
+    max_future: Duration,
+    /// Largest request body after decompression.
+    #[arg(long = "ingest.max-body-bytes", default_value = "32MiB", value_name = "BYTES", value_parser = bytes)]
+    max_body_bytes: usize,
+    /// Bytes that all requests in flight may hold, compressed and decoded each.
+    #[arg(long = "ingest.max-in-flight-bytes", default_value = "256MiB", value_name = "BYTES", value_parser = bytes)]
+    max_in_flight_bytes: usize,
+    /// Most labels of a series.
+    #[arg(long = "ingest.max-labels", default_value = "64", value_name = "N", value_parser = count)]
+    max_labels: usize,
+    /// Longest label name.
+    #[arg(long = "ingest.max-label-name-bytes", default_value = "1KiB", value_name = "BYTES", value_parser = bytes)]
+    max_label_name_bytes: usize,
+    /// Longest label value.
+    #[arg(long = "ingest.max-label-value-bytes", default_value = "2KiB", value_name = "BYTES", value_parser = bytes)]
+    max_label_value_bytes: usize,
+    /// How often the head is cut into blocks. Shorter: less memory and log, more and smaller blocks, one PUT of a
+    /// block and two of the catalog per tenant each time.
+    #[arg(long = "head.cut-interval", default_value = "30m", value_name = "DURATION", value_parser = positive_duration)]
+    pub(super) cut_interval: Duration,
+    /// Start although log segments are damaged: what can be read is replayed, the files move to <data-dir>/log/damaged.
+    #[arg(long = "log.skip-damaged")]
+    pub(super) skip_damaged: bool,
+    #[command(flatten)]
+    pub(super) history: HistoryArgs,
+}
+
+impl IngestArgs {
+    pub(super) fn settings(&self) -> IngestSettings {
+        IngestSettings {
+            max_age_ms: i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX),
+            max_future_ms: i64::try_from(self.max_future.as_millis()).unwrap_or(i64::MAX),
+            body_bytes_max: self.max_body_bytes,
+            in_flight_bytes_max: self.max_in_flight_bytes,
+            labels: Limits {
+                labels_max: self.max_labels,
+                name_bytes_max: self.max_label_name_bytes,
+                value_bytes_max: self.max_label_value_bytes,
+            },
+        }
+    }
+
+    /// Returns the external labels; none may be the tenant's.
+    pub(super) fn external_labels(&self, tenant_label: &str) -> Result<Labels, Failure> {
+        let invalid = |reason: String| Failure::new(ErrorKind::Invalid, format!("--label: {reason}"));
+        if self.labels.iter().any(|(name, _)| name == tenant_label) {
+            return Err(invalid(format!(
+                "{tenant_label:?} is the tenant's label (--receive.tenant-label-name): choose another name"
+            )));
+        }
+        Labels::from_pairs(self.labels.iter().map(|(n, v)| (n, v))).map_err(|e| invalid(e.to_string()))
+    }
+}

@@ -1,0 +1,95 @@
+//! `perennial store`: the blocks in the bucket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::compose::{Base, ReadSide, bind, stop_signal};
+use super::flags::{CatalogArgs, CommonArgs, ListenArgs, QueryArgs, TenantArgs};
+use super::{Failure, print_line};
+use crate::bucket::Bucket;
+use crate::catalog::CatalogSettings;
+use crate::select::Selector;
+use crate::store::{Reads, StoreSettings};
+
+/// Flags of `store`.
+#[derive(Debug, Args)]
+pub(super) struct StoreArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    tenants: TenantArgs,
+    #[command(flatten)]
+    query: QueryArgs,
+    #[command(flatten)]
+    catalog: CatalogArgs,
+}
+
+pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
+    args.common.start_logging();
+    let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
+    let http = bind("http-address", args.listen.http_address).await?;
+    let grpc = bind("grpc-address", args.listen.grpc_address).await?;
+    let addresses = Addresses { http: http.address(), grpc: grpc.address(), write: None };
+    let mut read_side = ReadSide::start(&base, http, grpc, None);
+    let view = base.view(&args.catalog).await?;
+    let selector = base.selector(None, Some(view), &args.query);
+    read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), None));
+    addresses.print("store", &base.bucket);
+
+    stop_signal().await?;
+    base.readiness.set(false);
+    base.shutdown.start();
+    read_side.ended().await?;
+    print_line("stopped");
+    Ok(())
+}
+
+/// Makes the read APIs of a role. `max_age_ms` is how far back its heads may hold samples, where it has heads.
+pub(super) fn reads(
+    base: &Base,
+    selector: Selector,
+    (tenants, query): (&TenantArgs, &QueryArgs),
+    max_age_ms: Option<i64>,
+) -> Reads {
+    let settings = StoreSettings {
+        tenant_label: tenants.tenant_label.clone(),
+        tenant_header: tenants.tenant_header.clone(),
+        default_tenant: tenants.default_tenant.clone(),
+        query_timeout: query.query_timeout,
+        head_max_age_ms: max_age_ms,
+    };
+    let readiness = base.readiness.clone();
+    let ready = Arc::new(move || readiness.is_ready());
+    let clock = Arc::clone(&base.clock);
+    Reads::new(selector, settings, clock, ready, base.shutdown.clone(), &base.metrics)
+}
+
+/// Where a process listens.
+pub(super) struct Addresses {
+    pub(super) http: SocketAddr,
+    pub(super) grpc: SocketAddr,
+    pub(super) write: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// Prints the addresses and the lines to paste into `prometheus.yml`.
+    pub(super) fn print(&self, role: &str, bucket: &Bucket) {
+        let Self { http, grpc, write } = self;
+        print_line(format_args!("perennial {} {role}", env!("CARGO_PKG_VERSION")));
+        if let Some(write) = write {
+            print_line(format_args!("  remote write  http://{write}/api/v1/receive"));
+        }
+        print_line(format_args!("  HTTP          http://{http}"));
+        print_line(format_args!("  StoreAPI      {grpc} (gRPC; thanos query --endpoint={grpc})"));
+        print_line(format_args!("  bucket        {}", bucket.location()));
+        print_line("\nPaste into prometheus.yml:\n");
+        if let Some(write) = write {
+            print_line(format_args!("remote_write:\n  - url: http://{write}/api/v1/receive"));
+        }
+        print_line(format_args!("remote_read:\n  - url: http://{http}/api/v1/read\n    read_recent: true\n"));
+    }
+}
