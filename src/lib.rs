@@ -2,5 +2,6 @@
 //!
 //! Modules stand in ranks and import only lower ones (held by `tests/it/tidy.rs`); `docs/architecture.md` is the map.
 
+pub mod log;
 pub mod model;
 pub mod runtime;
