@@ -5,11 +5,14 @@
 pub mod block;
 pub mod bucket;
 pub mod catalog;
+pub mod cli;
 pub mod head;
 pub mod log;
 pub mod model;
 pub mod receive;
 pub mod runtime;
 pub mod select;
+pub mod server;
+pub mod store;
 pub mod tsdb;
 pub mod wire;
