@@ -4,6 +4,9 @@
 //! link (create) or rename (overwrite), fsync of the folder and of each folder up to the root that this process has
 //! not synced before. Staging files are named `<name>#<digits>`, which `LocalFileSystem` hides.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -324,7 +327,9 @@ fn remove_old_staging_files(root: &Path) -> std::io::Result<()> {
     let now = now?;
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder)? {
+        // Other processes work in the same folder: what is gone meanwhile needs no removal.
+        let Some(entries) = present(std::fs::read_dir(&folder))? else { continue };
+        for entry in entries {
             let entry = entry?;
             let kind = entry.file_type()?;
             if kind.is_dir() {
@@ -334,12 +339,21 @@ fn remove_old_staging_files(root: &Path) -> std::io::Result<()> {
                     entry.metadata().and_then(|meta| meta.modified()).map(|then| now.duration_since(then));
                 if matches!(age, Ok(Ok(age)) if age > STAGING_AGE_MAX) {
                     tracing::info!(file = %entry.path().display(), "removing what an interrupted upload left");
-                    std::fs::remove_file(entry.path())?;
+                    present(std::fs::remove_file(entry.path()))?;
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Turns "not found" into nothing.
+fn present<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn is_staging_name(name: &str) -> bool {

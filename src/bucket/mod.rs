@@ -244,7 +244,7 @@ impl Bucket {
         let mut names: Vec<String> = listing
             .common_prefixes
             .iter()
-            .filter_map(|prefix| prefix.parts().last().map(|name| name.as_ref().to_owned()))
+            .filter_map(|prefix| prefix.parts().next_back().map(|name| name.as_ref().to_owned()))
             .collect();
         names.sort();
         Ok(names)

@@ -1,1 +1,241 @@
+pub(crate) mod failing;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::memory::InMemory;
+
+use super::*;
+use crate::model::{ErrorKind, TenantId, Ulid};
+use crate::runtime::{ManualClock, random_from_seed};
+use failing::{FailingStore, Fault};
+
+fn tenant() -> TenantId {
+    TenantId::new("team-a").unwrap()
+}
+
+fn block_key(n: u128) -> ObjectKey {
+    ObjectKey::block(&tenant(), Ulid(n))
+}
+
+fn failing_bucket() -> (Arc<FailingStore>, Bucket) {
+    let store = FailingStore::new(ManualClock::new(1_000));
+    let bucket = Bucket::from_store(Arc::clone(&store) as Arc<dyn ObjectStore>);
+    (store, bucket)
+}
+
+#[test]
+fn keys_read_back_as_they_are_printed() {
+    let keys = [
+        ObjectKey::catalog_version(&tenant(), 0),
+        ObjectKey::catalog_version(&tenant(), u64::MAX),
+        ObjectKey::catalog_latest(&tenant()),
+        ObjectKey::catalog_part(&tenant(), Ulid(7)),
+        block_key(u128::MAX),
+        ObjectKey::Probe { id: Ulid(9) },
+    ];
+    for key in keys {
+        assert_eq!(ObjectKey::parse(&key.to_string()), Some(key));
+    }
+    let pinned = "tenants/team-a/catalog/00000000000000000012";
+    assert_eq!(ObjectKey::catalog_version(&tenant(), 12).to_string(), pinned);
+    assert_eq!(block_key(1).to_string(), "tenants/team-a/blocks/00000000000000000000000001.parquet");
+}
+
+#[test]
+fn foreign_names_are_no_keys() {
+    let foreign = [
+        "",
+        "/tenants/a/catalog/latest",
+        "tenants/../catalog/latest",
+        "tenants/.a/catalog/latest",
+        "tenants/a/catalog/12",
+        "tenants/a/catalog/0000000000000000001x",
+        "tenants/a/catalog/99999999999999999999",
+        "tenants/a/catalog/+0000000000000000012",
+        "tenants/a/blocks/00000000000000000000000001",
+        "tenants/a/blocks/0000000000000000000000000l.parquet",
+        "tenants/a/blocks/x.parquet",
+        "tenants/a/blocks/../00000000000000000000000001.parquet",
+        "probes/x",
+    ];
+    for name in foreign {
+        assert_eq!(ObjectKey::parse(name), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn folders_outside_are_not_listed() {
+    let bucket = Bucket::from_store(Arc::new(InMemory::new()));
+    for folder in ["/", "/tenants", "tenants/../..", "tenants//a", "."] {
+        assert_eq!(bucket.list(folder).await.unwrap_err().kind(), ErrorKind::Invalid, "{folder}");
+    }
+}
+
+#[tokio::test]
+async fn a_create_is_verified_whatever_the_store_answers() {
+    let unclear = [Fault::ReplyLost, Fault::Lost, Fault::FalseConflict, Fault::Late];
+    for (n, fault) in unclear.into_iter().enumerate() {
+        let (store, bucket) = failing_bucket();
+        store.plan_puts(&[fault]);
+        let key = block_key(n as u128);
+        assert_eq!(bucket.create(&key, Bytes::from("mine")).await.unwrap(), Created::Stored, "{fault:?}");
+        store.land_late_puts().await;
+        assert_eq!(bucket.get(&key).await.unwrap(), "mine");
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_else_is_a_conflict_with_its_bytes() {
+    let (store, bucket) = failing_bucket();
+    bucket.create(&block_key(1), Bytes::from("theirs")).await.unwrap();
+    for fault in [Fault::None, Fault::Lost, Fault::FalseConflict] {
+        store.plan_puts(&[fault]);
+        let created = bucket.create(&block_key(1), Bytes::from("mine")).await.unwrap();
+        assert_eq!(created, Created::Conflict(Bytes::from("theirs")));
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_never_lands_ends_with_the_stores_reason() {
+    let (store, bucket) = failing_bucket();
+    store.plan_puts(&[Fault::Lost; 10]);
+    let error = bucket.create(&block_key(1), Bytes::from("mine")).await.unwrap_err();
+    assert!(matches!(error, BucketError::Unverified { attempts: 6, .. }), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn the_probe_passes_a_store_with_a_working_condition_and_cleans_up() {
+    let (store, bucket) = failing_bucket();
+    bucket.probe_conditional_create(&random_from_seed(1)).await.unwrap();
+    assert!(bucket.list("probes").await.unwrap().is_empty());
+    let folder = tempfile::tempdir().unwrap();
+    let local = Bucket::open(&BucketConfig::filesystem(folder.path()), &Metrics::new()).unwrap();
+    local.probe_conditional_create(&random_from_seed(1)).await.unwrap();
+    assert!(local.list("probes").await.unwrap().is_empty());
+    store.plan_puts(&[Fault::None, Fault::ConditionIgnored]);
+    let error = bucket.probe_conditional_create(&random_from_seed(2)).await.unwrap_err();
+    assert!(matches!(error, BucketError::NoConditionalCreate { .. }), "{error:?}");
+    assert!(bucket.list("probes").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_is_stored_once_in_one_piece_or_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let local =
+        Bucket::open(&BucketConfig::filesystem(folder.path().join("bucket")), &Metrics::new()).unwrap();
+    let memory = Bucket::from_store(Arc::new(InMemory::new()));
+    let file = folder.path().join("block.parquet");
+    let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+    for mut bucket in [local, memory] {
+        for (n, part_bytes) in [(1, 1 << 20), (2, 64 << 10), (3, 100_000)] {
+            bucket.part_bytes = part_bytes;
+            std::fs::write(&file, &content).unwrap();
+            bucket.create_from_file(&block_key(n), &file).await.unwrap();
+            bucket.create_from_file(&block_key(n), &file).await.unwrap();
+            assert_eq!(bucket.get(&block_key(n)).await.unwrap(), content);
+            let mut other = content.clone();
+            *other.last_mut().unwrap() ^= 1;
+            std::fs::write(&file, &other).unwrap();
+            let error = bucket.create_from_file(&block_key(n), &file).await.unwrap_err();
+            assert!(matches!(error, BucketError::Occupied { .. }), "{error:?}");
+            assert_eq!(bucket.get(&block_key(n)).await.unwrap(), content);
+        }
+        let missing = bucket.create_from_file(&block_key(9), &folder.path().join("none")).await.unwrap_err();
+        assert!(matches!(missing, BucketError::File { .. }), "{missing:?}");
+    }
+}
+
+#[tokio::test]
+async fn objects_are_read_listed_and_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Metrics::new();
+    let bucket = Bucket::open(&BucketConfig::filesystem(folder.path()), &metrics).unwrap();
+    bucket.create(&block_key(2), Bytes::from("0123456789")).await.unwrap();
+    bucket.create(&block_key(1), Bytes::from("abc")).await.unwrap();
+    let other = ObjectKey::catalog_latest(&TenantId::new("b").unwrap());
+    bucket.put(&other, Bytes::from("1")).await.unwrap();
+    bucket.put(&other, Bytes::from("2")).await.unwrap();
+    assert_eq!(bucket.get_ranges(&block_key(2), &[8..10, 0..3]).await.unwrap(), ["89", "012"]);
+    assert_eq!(bucket.get(&other).await.unwrap(), "2");
+    let listed = bucket.list("tenants/team-a").await.unwrap();
+    assert_eq!(listed.iter().map(|o| o.size_bytes).collect::<Vec<_>>(), [3, 10]);
+    assert_eq!(ObjectKey::parse(&listed[0].key), Some(block_key(1)));
+    assert_eq!(bucket.list_folders("tenants").await.unwrap(), ["b", "team-a"]);
+    assert_eq!(bucket.list_folders("nothing").await.unwrap(), Vec::<String>::new());
+    assert_eq!(bucket.head(&block_key(1)).await.unwrap().as_ref(), listed.first());
+    for _ in 0..2 {
+        bucket.delete(&block_key(1)).await.unwrap();
+    }
+    assert_eq!(bucket.head(&block_key(1)).await.unwrap(), None);
+    assert!(matches!(bucket.get(&block_key(1)).await, Err(BucketError::NotFound { .. })));
+    assert!(matches!(bucket.get_ranges(&block_key(1), &[0..1]).await, Err(BucketError::NotFound { .. })));
+    assert!(bucket.get_ranges(&block_key(2), &[5..11]).await.is_err());
+    assert_eq!(
+        bucket.locate(&block_key(2)),
+        folder.path().canonicalize().unwrap().join(block_key(2).to_string()).display().to_string()
+    );
+    let text = metrics.render();
+    assert!(text.contains("perennial_bucket_operations_total{operation=\"create\"} 2"), "{text}");
+    assert!(text.contains("perennial_bucket_operation_failures_total{operation=\"get_ranges\"} 1"), "{text}");
+}
+
+#[test]
+fn thanos_yaml_is_understood() {
+    let config =
+        BucketConfig::from_yaml("type: FILESYSTEM\nconfig:\n  directory: /data/b\nprefix: /x/y/").unwrap();
+    assert_eq!(config.to_string(), "FILESYSTEM /data/b/x/y");
+    let config = BucketConfig::from_yaml(
+        "type: s3\nconfig:\n  bucket: metrics\n  endpoint: 127.0.0.1:9000\n  region: r\n  insecure: true\n  \
+         access_key: id\n  secret_key: hush\n  part_size: 8388608\n  trace:\n    enable: true\n  \
+         put_user_metadata: {}\n  http_config:\n    idle_conn_timeout: 90s\n    max_idle_conns: 100\n  \
+         sse_config:\n    type: SSE-S3\nprefix: p",
+    )
+    .unwrap();
+    assert_eq!(config.to_string(), "S3 metrics/p at 127.0.0.1:9000");
+    let debug = format!("{config:?}");
+    assert!(debug.contains("<secret>") && !debug.contains("hush"), "{debug}");
+    let bucket = Bucket::open(&config, &Metrics::new()).unwrap();
+    assert_eq!(bucket.part_bytes, 8 << 20);
+    assert_eq!(bucket.locate(&block_key(1)), format!("s3://metrics/p/{}", block_key(1)));
+}
+
+#[test]
+fn wrong_configuration_is_refused_by_key_and_with_what_is_allowed() {
+    let s3 = |extra: &str| format!("type: S3\nconfig:\n  bucket: b\n  {extra}");
+    let refused = [
+        ("", "type"),
+        ("type: GCS\nconfig: {}", "FILESYSTEM and S3 are allowed"),
+        ("type: SWIFT", "FILESYSTEM and S3 are allowed"),
+        ("type: FILESYSTEM", "directory"),
+        ("type: FILESYSTEM\nconfig: {directory: /x, dir: y}", "unknown field `dir`"),
+        ("type: FILESYSTEM\nconfig: {directory: /x}\nprefix: ../y", "prefix"),
+        ("type: FILESYSTEM\nconfig: {directory: /x}\nprefx: y", "unknown field `prefx`"),
+        ("type: S3\nconfig: {}", "config.bucket"),
+        (&s3("acces_key: x"), "unknown field `acces_key`"),
+        (&s3("http_config: {proxy: x}"), "unknown field `proxy`"),
+        (&s3("endpoint: http://x"), "without scheme"),
+        (&s3("access_key: x"), "secret_key"),
+        (&s3("signature_version2: true"), "signature_version2"),
+        (&s3("part_size: 1"), "part_size"),
+        (&s3("bucket_lookup_type: dns"), "virtual-hosted"),
+        (&s3("sse_config: {type: SSE-C}"), "SSE-KMS"),
+        (&s3("sts_endpoint: x"), "sts_endpoint"),
+        (&s3("http_config: {idle_conn_timeout: soon}"), "idle_conn_timeout"),
+    ];
+    for (yaml, told) in refused {
+        let error = BucketConfig::from_yaml(yaml).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains(told), "{yaml}: {error}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let error = Bucket::open(&BucketConfig::filesystem(file.join("bucket")), &Metrics::new()).unwrap_err();
+    assert!(matches!(error, BucketError::Folder { .. }) && error.to_string().contains("file/bucket"));
+}

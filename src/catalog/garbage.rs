@@ -85,8 +85,10 @@ pub(super) fn plan_expiry(versions: &[VersionInfo], newest: u64, history_ms: i64
     versions
         .windows(2)
         .take_while(|pair| {
+            // A listing with a gap has not everything yet: going on could delete a version before an older one.
+            let next = pair[1].version == pair[0].version + 1;
             let replaced_ms = pair[1].last_modified_ms;
-            pair[0].version < newest && now_ms.saturating_sub(replaced_ms) >= history_ms
+            next && pair[0].version < newest && now_ms.saturating_sub(replaced_ms) >= history_ms
         })
         .map(|pair| pair[0].version)
         .collect()

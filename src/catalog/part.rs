@@ -97,6 +97,7 @@ pub(super) fn open_part(
     Ok(part.blocks)
 }
 
-fn hex_sha256(bytes: &[u8]) -> String {
+/// Returns the SHA-256 in lower-case hexadecimal digits.
+pub(super) fn hex_sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

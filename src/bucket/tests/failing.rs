@@ -1,0 +1,228 @@
+//! A store in memory that fails as real ones do, by plan or by seed.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, future};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+use crate::runtime::{Clock, Random};
+
+/// What goes wrong with one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// The request never arrives, and its sender is told of a broken connection.
+    Lost,
+    /// A put arrives; its reply does not.
+    ReplyLost,
+    /// A put arrives long after its sender was told of a timeout.
+    Late,
+    /// A create is answered with S3's 409 and nothing lands.
+    FalseConflict,
+    /// A create overwrites.
+    ConditionIgnored,
+}
+
+pub(crate) struct FailingStore {
+    inner: InMemory,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Faults of the next puts, first to come first.
+    planned: VecDeque<Fault>,
+    /// Random faults: the source and how many of 100 requests fail.
+    random: Option<(Random, u64)>,
+    late: Vec<(Path, PutPayload, PutOptions)>,
+    stored_at_ms: HashMap<Path, i64>,
+    /// What was stored last: a listing may not have it yet.
+    recent: VecDeque<Path>,
+    requests: u64,
+}
+
+impl FailingStore {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        let state = State {
+            planned: VecDeque::new(),
+            random: None,
+            late: Vec::new(),
+            stored_at_ms: HashMap::new(),
+            recent: VecDeque::new(),
+            requests: 0,
+        };
+        Arc::new(Self { inner: InMemory::new(), clock, state: Mutex::new(state) })
+    }
+
+    pub(crate) fn plan_puts(&self, faults: &[Fault]) {
+        self.state().planned.extend(faults);
+    }
+
+    pub(crate) fn fail_at_random(&self, random: Random, percent: u64) {
+        self.state().random = Some((random, percent));
+    }
+
+    pub(crate) fn stop_failing(&self) {
+        self.state().random = None;
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.state().requests
+    }
+
+    /// Lets everything arrive that is late.
+    pub(crate) async fn land_late_puts(&self) {
+        let late = std::mem::take(&mut self.state().late);
+        for (path, payload, options) in late {
+            let _ = self.store(&path, payload, options).await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn put_fault(&self, create: bool) -> Fault {
+        let mut state = self.state();
+        state.requests += 1;
+        if let Some(fault) = state.planned.pop_front() {
+            return fault;
+        }
+        match &state.random {
+            Some((random, percent)) if random.next_u64() % 100 < *percent => match random.next_u64() % 4 {
+                0 => Fault::ReplyLost,
+                1 => Fault::Late,
+                2 if create => Fault::FalseConflict,
+                _ => Fault::Lost,
+            },
+            _ => Fault::None,
+        }
+    }
+
+    /// Gives other tasks a turn, lets late puts arrive at times, and says whether a read fails.
+    async fn before_read(&self) -> Result<()> {
+        let (turns, lands, fails) = {
+            let mut state = self.state();
+            state.requests += 1;
+            match &state.random {
+                Some((random, percent)) => {
+                    let fails = random.next_u64() % 100 < percent / 4;
+                    (random.next_u64() % 4, random.next_u64() % 8 == 0, fails)
+                }
+                None => (0, false, false),
+            }
+        };
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        if lands {
+            self.land_late_puts().await;
+        }
+        if fails { Err(broken()) } else { Ok(()) }
+    }
+
+    async fn store(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let stored = self.inner.put_opts(path, payload, options).await?;
+        let mut state = self.state();
+        state.stored_at_ms.insert(path.clone(), self.clock.now_ms());
+        state.recent.push_back(path.clone());
+        if state.recent.len() > 3 {
+            state.recent.pop_front();
+        }
+        Ok(stored)
+    }
+}
+
+fn broken() -> Error {
+    Error::Generic { store: "failing", source: "connection reset".into() }
+}
+
+#[async_trait]
+impl ObjectStore for FailingStore {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
+        tokio::task::yield_now().await;
+        match self.put_fault(options.mode == PutMode::Create) {
+            Fault::None => self.store(path, payload, options).await,
+            Fault::Lost => Err(broken()),
+            Fault::ReplyLost => {
+                let _ = self.store(path, payload, options).await;
+                Err(broken())
+            }
+            Fault::Late => {
+                self.state().late.push((path.clone(), payload, options));
+                Err(broken())
+            }
+            Fault::FalseConflict => {
+                Err(Error::AlreadyExists { path: path.to_string(), source: "409 Conflict".into() })
+            }
+            Fault::ConditionIgnored => {
+                options.mode = PutMode::Overwrite;
+                self.store(path, payload, options).await
+            }
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.before_read().await?;
+        self.inner.get_opts(path, options).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let state = self.state();
+        let late = state.random.as_ref().is_some_and(|(random, _)| random.next_u64() % 4 == 0);
+        let hidden = if late { state.recent.clone() } else { VecDeque::new() };
+        let stored_at_ms = state.stored_at_ms.clone();
+        let dated = move |mut meta: ObjectMeta| {
+            if let Some(ms) = stored_at_ms.get(&meta.location) {
+                meta.last_modified = (UNIX_EPOCH + Duration::from_millis(u64::try_from(*ms).unwrap())).into();
+            }
+            meta
+        };
+        let visible = move |meta: &ObjectMeta| future::ready(!hidden.contains(&meta.location));
+        self.inner.list(prefix).try_filter(visible).map_ok(dated).boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.before_read().await?;
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+impl fmt::Debug for FailingStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FailingStore")
+    }
+}
+
+impl fmt::Display for FailingStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
