@@ -77,7 +77,8 @@ async fn read_footer(
         .map_err(BlockError::Damaged)?
         .with_column_index_policy(PageIndexPolicy::Skip)
         .with_offset_index_policy(PageIndexPolicy::Required);
-    let mut wanted = Vec::from([size_bytes.saturating_sub(TAIL_BYTES)..size_bytes]);
+    let tail = size_bytes.saturating_sub(TAIL_BYTES)..size_bytes;
+    let mut wanted = Vec::from_iter([tail]);
     loop {
         let total: u64 = wanted.iter().map(|r| r.end.saturating_sub(r.start)).sum();
         if total > FOOTER_BYTES_MAX {

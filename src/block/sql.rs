@@ -198,14 +198,16 @@ impl Views<'_> {
         format!("SELECT {} WHERE false", columns.join(", "))
     }
 
-    /// Returns a query of single samples of rows, in `ts` and `value`, with other columns.
+    /// Returns a query of columns of single samples of rows: all row columns, `_time` and `_value`.
+    ///
+    /// Names within queries start with `_`, which no label column does.
     fn unnested(columns: &str, condition: &str) -> String {
         let powers: Vec<String> = (0..16).map(|scale| format!("1e{scale}::DOUBLE")).collect();
         // A double divided by an exact power of ten is what was checked bit by bit when the row was written.
         format!(
-            "SELECT ts, COALESCE(scaled::DOUBLE / power, double) AS value, {columns}\n  FROM (SELECT *, \
-             unnest({TS}) AS ts, unnest({SCALED}) AS scaled, unnest({VALUES}) AS double,\n      \
-             [{}][{SCALE} + 1] AS power\n    FROM block_rows WHERE {condition})",
+            "SELECT {columns}\n  FROM (SELECT *, COALESCE(_integer::DOUBLE / _power, _double) AS _value\n  \
+             FROM (SELECT *, unnest({TS}) AS _time, unnest({SCALED}) AS _integer, unnest({VALUES}) AS _double\n  \
+             FROM (SELECT *, [{}][{SCALE} + 1] AS _power\n  FROM block_rows WHERE {condition})))",
             powers.join(", ")
         )
     }
@@ -213,20 +215,18 @@ impl Views<'_> {
     /// Returns a query of the samples of islands, one for each series and timestamp.
     fn deduplicated(&self) -> String {
         let identity = self.identity();
-        let samples = Self::unnested(&format!("{identity}, {ISLAND}"), &format!("{ISLAND} IS NOT NULL"));
-        format!(
-            "SELECT ts, {WINNER} AS value, {identity}, {ISLAND}\n  FROM ({samples})\n  \
-             GROUP BY ts, {identity}, {ISLAND}"
-        )
+        let columns = format!("_time, {WINNER} AS _value, {identity}, {ISLAND}");
+        let samples = Self::unnested(&columns, &format!("{ISLAND} IS NOT NULL"));
+        format!("{samples}\n  GROUP BY _time, {identity}, {ISLAND}")
     }
 
     fn samples(&self) -> String {
         let names = view_names(&self.labels, &SAMPLES_OWN);
         let labels: Vec<String> = self.labels.iter().zip(names).map(|(l, n)| renamed(l, &n)).collect();
-        let columns = format!("{}, {LABELS_REST}, {SERIES}", labels.join(", "));
+        let columns = format!("_time AS ts, _value AS value, {}, {LABELS_REST}, {SERIES}", labels.join(", "));
         format!(
             "-- One row per sample. NULL is a stale marker.\nCREATE OR REPLACE VIEW samples AS\n{}\nUNION ALL\n\
-             SELECT ts, value, {columns}\n  FROM ({});\n",
+             SELECT {columns}\n  FROM ({});\n",
             Self::unnested(&columns, &format!("{ISLAND} IS NULL")),
             self.deduplicated()
         )
@@ -246,9 +246,9 @@ impl Views<'_> {
             "-- Statistics of each series over spans of at most 8 h. `increase` includes the step from the span before.\n\
              CREATE OR REPLACE VIEW rollup AS\n\
              SELECT {SERIES}, {labels}, {LABELS_REST}, {MIN_TIME}, {MAX_TIME}, {counts}, {finite},\n  \
-             _increase + CASE WHEN before IS NULL THEN 0 WHEN _first >= before THEN _first - before ELSE _first END\n    \
+             _increase + CASE WHEN _before IS NULL THEN 0 WHEN _first >= _before THEN _first - _before ELSE _first END\n    \
              AS \"increase\"\n\
-             FROM (SELECT *, lag(_last IGNORE NULLS) OVER (PARTITION BY {identity} ORDER BY {MIN_TIME}) AS before\n  \
+             FROM (SELECT *, lag(_last IGNORE NULLS) OVER (PARTITION BY {identity} ORDER BY {MIN_TIME}) AS _before\n  \
              FROM (SELECT {identity}, {statistics} FROM block_rows WHERE {ISLAND} IS NULL\n  UNION ALL\n  \
              {islands}));\n",
             labels = labels.join(", "),
@@ -262,17 +262,18 @@ impl Views<'_> {
     /// Returns a query of row statistics over the samples of islands, by aligned window.
     fn island_statistics(&self) -> String {
         let identity = self.identity();
-        let window = format!("{identity}, {ISLAND}, epoch_ms(ts) // {RAW_WINDOW_MS}");
+        let window = format!("{identity}, {ISLAND}, epoch_ms(_time) // {RAW_WINDOW_MS}");
         format!(
-            "SELECT {identity}, min(ts) AS {MIN_TIME}, max(ts) AS {MAX_TIME},\n    \
-             count(*)::INTEGER AS {COUNT}, (count(*) - count(value))::INTEGER AS _stale, \
-             (count(value) - count(v))::INTEGER AS _nonfinite,\n    \
-             sum(v ORDER BY ts) AS _sum, min(v) AS _min, max(v) AS _max, \
-             first(v ORDER BY ts) FILTER (v IS NOT NULL) AS _first, last(v ORDER BY ts) FILTER (v IS NOT NULL) AS _last,\n    \
-             sum(CASE WHEN before IS NULL THEN 0 WHEN v >= before THEN v - before ELSE v END ORDER BY ts) \
-             FILTER (v IS NOT NULL) AS _increase\n  \
-             FROM (SELECT *, lag(v IGNORE NULLS) OVER (PARTITION BY {window} ORDER BY ts) AS before\n    \
-             FROM (SELECT *, CASE WHEN isfinite(value) THEN value END AS v FROM ({samples})))\n  \
+            "SELECT {identity}, min(_time) AS {MIN_TIME}, max(_time) AS {MAX_TIME},\n    \
+             count(*)::INTEGER AS {COUNT}, (count(*) - count(_value))::INTEGER AS _stale, \
+             (count(_value) - count(_v))::INTEGER AS _nonfinite,\n    \
+             sum(_v ORDER BY _time) AS _sum, min(_v) AS _min, max(_v) AS _max, \
+             first(_v ORDER BY _time) FILTER (_v IS NOT NULL) AS _first, \
+             last(_v ORDER BY _time) FILTER (_v IS NOT NULL) AS _last,\n    \
+             sum(CASE WHEN _before IS NULL THEN 0 WHEN _v >= _before THEN _v - _before ELSE _v END ORDER BY _time) \
+             FILTER (_v IS NOT NULL) AS _increase\n  \
+             FROM (SELECT *, lag(_v IGNORE NULLS) OVER (PARTITION BY {window} ORDER BY _time) AS _before\n    \
+             FROM (SELECT *, CASE WHEN isfinite(_value) THEN _value END AS _v FROM ({samples})))\n  \
              GROUP BY {window}",
             samples = self.deduplicated(),
         )
@@ -282,9 +283,9 @@ impl Views<'_> {
 /// The value that stays for one series and timestamp: a number before a NaN before a stale marker, of numbers the
 /// greatest (0.0 over -0.0), of NaNs the greatest bits. `max` alone keeps neither the sign of zero nor a NaN's payload.
 const WINNER: &str = "CASE\n    \
-    WHEN max(value) FILTER (NOT isnan(value)) = 0\n      \
-    THEN CASE WHEN bool_or(value = 0 AND NOT signbit(value)) THEN 0::DOUBLE ELSE '-0'::DOUBLE END\n    \
-    ELSE COALESCE(max(value) FILTER (NOT isnan(value)), (max(value::BIT) FILTER (isnan(value)))::DOUBLE) END";
+    WHEN max(_value) FILTER (NOT isnan(_value)) = 0\n      \
+    THEN CASE WHEN bool_or(_value = 0 AND NOT signbit(_value)) THEN 0::DOUBLE ELSE '-0'::DOUBLE END\n    \
+    ELSE COALESCE(max(_value) FILTER (NOT isnan(_value)), (max(_value::BIT) FILTER (isnan(_value)))::DOUBLE) END";
 
 fn renamed(label: &str, name: &str) -> String {
     if label == name { quoted(label) } else { format!("{} AS {}", quoted(label), quoted(name)) }
@@ -295,10 +296,10 @@ fn islands(files: &str) -> String {
     let window = format!("PARTITION BY {SERIES} ORDER BY {MIN_TIME}, _file, file_row_number");
     format!(
         "\n    SELECT _file, file_row_number, {ISLAND} FROM (\n      \
-         SELECT *, count(*) OVER (PARTITION BY {SERIES}, {ISLAND}) AS size FROM (\n        \
-         SELECT *, sum(starts::INTEGER) OVER ({window} ROWS UNBOUNDED PRECEDING)::BIGINT AS {ISLAND} FROM (\n          \
+         SELECT *, count(*) OVER (PARTITION BY {SERIES}, {ISLAND}) AS _size FROM (\n        \
+         SELECT *, sum(_starts::INTEGER) OVER ({window} ROWS UNBOUNDED PRECEDING)::BIGINT AS {ISLAND} FROM (\n          \
          SELECT _file, file_row_number, {SERIES}, {MIN_TIME}, COALESCE({MIN_TIME} > max({MAX_TIME}) OVER ({window} \
-         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true) AS starts\n          FROM {files})))\n    \
-         WHERE size > 1"
+         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true) AS _starts\n          FROM {files})))\n    \
+         WHERE _size > 1"
     )
 }
