@@ -14,9 +14,10 @@ const COVERAGE_ONE_IN: usize = 100;
 /// Returns whether a label may have a column at all.
 ///
 /// A leading `_` is for the format's own columns. Control characters stay out because SQL engines choke on them
-/// in identifiers.
+/// in identifiers, and so does the name under which DuckDB numbers the rows of a file.
 pub(super) fn may_be_column(name: &str) -> bool {
-    name == METRIC_NAME || !(name.is_empty() || name.starts_with('_') || name.chars().any(char::is_control))
+    let taken = name.starts_with('_') || folded(name) == "file_row_number";
+    name == METRIC_NAME || !(name.is_empty() || taken || name.chars().any(char::is_control))
 }
 
 /// The form in which two column names collide: DuckDB, Spark and Trino compare names without regard to case.

@@ -52,7 +52,7 @@ impl BlockReader {
             })
             .collect();
         // Labels, the rest, both times and the count; `_series` before and the statistics behind are not needed.
-        let columns: Vec<usize> = (1..=block.label_columns.len() + 4).collect();
+        let columns = 1..block.label_columns.len() + 5;
         let names = block.label_columns.clone();
         let matchers = matchers.to_vec();
         let collect = move |part: &Part, batch: RecordBatch, found: &mut Found| {
@@ -62,7 +62,7 @@ impl BlockReader {
             found.seen += batch.num_rows() as u32;
             rows.collect(&matchers, range, first_row, &mut found.rows)
         };
-        let found: Vec<Found> = block.decode(parts, &columns, collect).await?;
+        let found: Vec<Found> = self.decode(parts, columns, collect).await?;
         Ok(found.into_iter().flat_map(|f| f.rows).collect())
     }
 }

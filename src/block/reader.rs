@@ -19,7 +19,7 @@ use super::error::BlockError;
 use super::fetch::{Fetched, RangeRead, fetch};
 use super::meta::{BlockMeta, decode_meta};
 use super::schema::{LabelForm, arrow_schema};
-use crate::runtime::Cpu;
+use crate::runtime::{Cpu, CpuError};
 
 /// Bytes from the end that are fetched first: footer and page index of most blocks.
 const TAIL_BYTES: u64 = 128 << 10;
@@ -51,8 +51,8 @@ impl BlockReader {
     /// Failed reads, a format version or schema that is not ours, and damage.
     pub async fn open(source: Arc<dyn RangeRead>, cpu: Cpu, size_bytes: u64) -> Result<Self, BlockError> {
         let footer = read_footer(source.as_ref(), &cpu, size_bytes).await?;
-        let block = cpu.clone().run(move || OpenBlock::new(source, cpu, size_bytes, footer)).await??;
-        Ok(Self(Arc::new(block)))
+        let block = cpu.clone().run(move || OpenBlock::new(source, cpu, size_bytes, footer)).await;
+        Ok(Self(Arc::new(block.map_err(gave_up)??)))
     }
 
     /// Returns what the block says about itself.
@@ -77,7 +77,8 @@ async fn read_footer(
         .map_err(BlockError::Damaged)?
         .with_column_index_policy(PageIndexPolicy::Skip)
         .with_offset_index_policy(PageIndexPolicy::Required);
-    let mut wanted = vec![size_bytes.saturating_sub(TAIL_BYTES)..size_bytes];
+    let tail = size_bytes.saturating_sub(TAIL_BYTES)..size_bytes;
+    let mut wanted = Vec::from_iter([tail]);
     loop {
         let total: u64 = wanted.iter().map(|r| r.end.saturating_sub(r.start)).sum();
         if total > FOOTER_BYTES_MAX {
@@ -89,7 +90,7 @@ async fn read_footer(
             let decoded = decoder.try_decode()?;
             Ok((decoder, decoded))
         });
-        match step.await?.map_err(BlockError::Damaged)? {
+        match step.await.map_err(gave_up)?.map_err(BlockError::Damaged)? {
             (_, DecodeResult::Data(metadata)) => return Ok(metadata),
             (back, DecodeResult::NeedsData(ranges)) => (decoder, wanted) = (back, ranges),
             (_, DecodeResult::Finished) => {
@@ -148,41 +149,70 @@ impl OpenBlock {
         }
     }
 
+    /// Returns decoders of parts of the file, each with the ranges of bytes that it needs.
+    fn plan(&self, parts: Vec<Part>, columns: &[usize]) -> Result<Vec<Planned>, ParquetError> {
+        let plan_part = |part: Part| {
+            let mut decoder = self.decoder(&part, columns)?;
+            let ranges = match decoder.try_decode()? {
+                DecodeResult::NeedsData(ranges) => ranges,
+                // Without bytes there is nothing to decode but parts without rows.
+                DecodeResult::Data(_) | DecodeResult::Finished => Vec::new(),
+            };
+            Ok(Planned { part, decoder, ranges })
+        };
+        parts.into_iter().map(plan_part).collect()
+    }
+}
+
+impl BlockReader {
     /// Decodes columns of parts of the file: one fetch for all, then one compute job for each part, in which
     /// `consume` sees the part's batches in order.
     pub(super) async fn decode<T, F>(
         &self,
         parts: Vec<Part>,
-        columns: &[usize],
+        columns: Range<usize>,
         consume: F,
     ) -> Result<Vec<T>, BlockError>
     where
         T: Default + Send + 'static,
         F: Fn(&Part, RecordBatch, &mut T) -> Result<(), BlockError> + Clone + Send + 'static,
     {
-        let mut decoders = Vec::with_capacity(parts.len());
-        let mut wanted = Vec::new();
-        for part in parts {
-            let mut decoder = self.decoder(&part, columns).map_err(BlockError::Damaged)?;
-            let first = decoder.try_decode().map_err(BlockError::Damaged)?;
-            let ranges = match first {
-                DecodeResult::NeedsData(ranges) => ranges,
-                // Without bytes there is nothing to decode but parts without rows.
-                DecodeResult::Data(_) | DecodeResult::Finished => Vec::new(),
-            };
-            wanted.extend(ranges.iter().cloned());
-            decoders.push((part, decoder, ranges));
+        if parts.is_empty() {
+            return Ok(Vec::new());
         }
-        let fetched = fetch(self.source.as_ref(), wanted, self.size_bytes).await?;
+        let block = Arc::clone(&self.0);
+        let columns: Vec<usize> = columns.collect();
+        let planned = self.0.cpu.run(move || block.plan(parts, &columns)).await.map_err(gave_up)?;
+        let planned = planned.map_err(BlockError::Damaged)?;
+        let wanted = planned.iter().flat_map(|p| p.ranges.iter().cloned()).collect();
+        let fetched = fetch(self.0.source.as_ref(), wanted, self.0.size_bytes).await?;
         let cancel = CancellationToken::new();
         let _cancel_when_dropped = cancel.clone().drop_guard();
-        let jobs = decoders.into_iter().map(|(part, decoder, ranges)| {
-            let (bytes, consume, cancel) = (overlapping(&fetched, &ranges), consume.clone(), cancel.clone());
-            self.cpu.run(move || drain(&part, decoder, bytes, &consume, &cancel))
+        let jobs = planned.into_iter().map(|planned| {
+            let bytes = overlapping(&fetched, &planned.ranges);
+            let (consume, cancel) = (consume.clone(), cancel.clone());
+            self.0.cpu.run(move || drain(planned, bytes, &consume, &cancel))
         });
         let results = futures::future::join_all(jobs).await;
-        results.into_iter().map(|result| result?).collect()
+        results.into_iter().map(|result| result.map_err(gave_up)?).collect()
     }
+}
+
+/// The Parquet decoder panics on some damage; the compute pool catches it.
+fn gave_up(error: CpuError) -> BlockError {
+    match error {
+        CpuError::Panicked => {
+            BlockError::Damaged(ParquetError::General("the Parquet decoder panicked".to_owned()))
+        }
+        other @ CpuError::Start(_) => BlockError::Cpu(other),
+    }
+}
+
+/// A part with its decoder, which waits for bytes.
+struct Planned {
+    part: Part,
+    decoder: ParquetPushDecoder,
+    ranges: Vec<Range<u64>>,
 }
 
 /// Rows of one row group that are to be decoded.
@@ -219,8 +249,7 @@ fn overlapping(fetched: &Fetched, ranges: &[Range<u64>]) -> Fetched {
 }
 
 fn drain<T: Default>(
-    part: &Part,
-    mut decoder: ParquetPushDecoder,
+    Planned { part, mut decoder, .. }: Planned,
     (ranges, buffers): Fetched,
     consume: &impl Fn(&Part, RecordBatch, &mut T) -> Result<(), BlockError>,
     cancel: &CancellationToken,
@@ -234,7 +263,7 @@ fn drain<T: Default>(
             return Err(BlockError::Cancelled);
         }
         match decoder.try_decode().map_err(BlockError::Damaged)? {
-            DecodeResult::Data(batch) => consume(part, batch, &mut result)?,
+            DecodeResult::Data(batch) => consume(&part, batch, &mut result)?,
             DecodeResult::Finished => return Ok(result),
             DecodeResult::NeedsData(ranges) => {
                 return Err(BlockError::Footer(format!("its page index leaves out bytes {ranges:?}")));

@@ -42,13 +42,13 @@ impl BlockReader {
             }
         }
         let first = 1 + block.label_columns.len() + FIXED_BEFORE_SAMPLES;
-        let columns: Vec<usize> = (first..first + SAMPLE_COLUMNS.len()).collect();
+        let columns = first..first + SAMPLE_COLUMNS.len();
         let append = |_: &Part, batch: RecordBatch, rows: &mut Vec<Vec<Sample>>| {
             append_rows(&batch, rows).ok_or_else(|| {
                 BlockError::Footer("a row's lists do not have one length or lack values".to_owned())
             })
         };
-        let read: Vec<Vec<Vec<Sample>>> = block.decode(parts, &columns, append).await?;
+        let read: Vec<Vec<Vec<Sample>>> = self.decode(parts, columns, append).await?;
         let read: Vec<Vec<Sample>> = read.into_iter().flatten().collect();
         if read.len() == rows.len() {
             Ok(read)

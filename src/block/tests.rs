@@ -12,6 +12,7 @@ use crate::runtime::{Cpu, random_from_seed};
 mod golden;
 mod pruning;
 mod round_trip;
+mod views;
 
 const STALE: f64 = f64::from_bits(STALE_MARKER_BITS);
 
@@ -55,13 +56,17 @@ async fn open(file: &Bytes) -> Result<BlockReader, BlockError> {
     BlockReader::open(Arc::new(file.clone()), cpu(), file.len() as u64).await
 }
 
-async fn read_all(file: &Bytes) -> Result<Vec<SeriesRun>, BlockError> {
+async fn read_rows(file: &Bytes) -> Result<Vec<(BlockRow, Vec<Sample>)>, BlockError> {
     let reader = open(file).await?;
     let rows = reader.find_rows(&[], TimeRange::ALL).await?;
     let numbers: Vec<u32> = rows.iter().map(|r| r.row).collect();
     let samples = reader.read_samples(&numbers).await?;
+    Ok(rows.into_iter().zip(samples).collect())
+}
+
+async fn read_all(file: &Bytes) -> Result<Vec<SeriesRun>, BlockError> {
     let mut runs: Vec<SeriesRun> = Vec::new();
-    for (row, samples) in rows.into_iter().zip(samples) {
+    for (row, samples) in read_rows(file).await? {
         assert_eq!(row.samples as usize, samples.len());
         assert_eq!(Some(row.min_time_ms), samples.first().map(|s| s.ts_ms));
         assert_eq!(Some(row.max_time_ms), samples.last().map(|s| s.ts_ms));
@@ -267,6 +272,6 @@ async fn damage_is_an_error_and_never_wrong_memory() {
             bytes[at] ^= 1 << (random.next_u64() % 8);
         }
         // Pages carry no checksum (the catalog's SHA-256 is it), so a flipped bit may also read as other values.
-        let _ = read_all(&bytes.into()).await;
+        let _ = read_rows(&bytes.into()).await;
     }
 }

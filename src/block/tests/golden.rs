@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn repository(path: &str) -> PathBuf {
+pub(super) fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn bless() -> bool {
+pub(super) fn bless() -> bool {
     std::env::var_os("PERENNIAL_BLESS").is_some()
 }
 
