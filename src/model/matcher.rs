@@ -1,5 +1,7 @@
 //! Label matchers: `=`, `!=`, `=~`, `!~` with Prometheus' semantics.
 
+use std::sync::Arc;
+
 use super::labels::Labels;
 use super::re2;
 
@@ -32,7 +34,7 @@ pub struct Matcher {
     kind: MatchKind,
     name: String,
     value: String,
-    regex: Option<regex::Regex>,
+    regex: Option<Arc<re2::Re2>>,
 }
 
 impl Matcher {
@@ -48,7 +50,7 @@ impl Matcher {
         let (name, value) = (name.into(), value.into());
         let regex = match kind {
             MatchKind::Equal | MatchKind::NotEqual => None,
-            MatchKind::Regex | MatchKind::NotRegex => Some(re2::compile_anchored(&value)?),
+            MatchKind::Regex | MatchKind::NotRegex => Some(Arc::new(re2::compile_anchored(&value)?)),
         };
         Ok(Self { kind, name, value, regex })
     }
@@ -77,14 +79,35 @@ impl Matcher {
         &self.value
     }
 
+    /// Returns all values that satisfy the matcher, sorted, where they are few: of `=`, and of `=~` where the
+    /// expression is an alternation of plain strings or the like. The empty string stands for an absent label too.
+    #[must_use]
+    pub fn set_values(&self) -> Option<&[String]> {
+        match (&self.regex, self.kind) {
+            (None, MatchKind::Equal) => Some(std::slice::from_ref(&self.value)),
+            (Some(regex), MatchKind::Regex) => regex.values(),
+            _ => None,
+        }
+    }
+
+    /// Returns what every value that satisfies the matcher starts with; empty where nothing is known.
+    #[must_use]
+    pub fn literal_prefix(&self) -> &str {
+        match (&self.regex, self.kind) {
+            (None, MatchKind::Equal) => &self.value,
+            (Some(regex), MatchKind::Regex) => regex.prefix(),
+            _ => "",
+        }
+    }
+
     /// Returns whether a value matches; pass the empty string for a label that is absent.
     #[must_use]
     pub fn matches(&self, value: &str) -> bool {
         match (&self.regex, self.kind) {
             (None, MatchKind::Equal) => self.value == value,
             (None, _) => self.value != value,
-            (Some(regex), MatchKind::NotRegex) => !regex.is_match(value),
-            (Some(regex), _) => regex.is_match(value),
+            (Some(regex), MatchKind::NotRegex) => !regex.matches(value),
+            (Some(regex), _) => regex.matches(value),
         }
     }
 }

@@ -11,8 +11,9 @@
 //! [`XorDecoder`] turns the bytes of a chunk into samples.
 //!
 //! **Invariants**
-//! - Encoding gives exactly the bytes that Prometheus writes for the same samples, so that equal data has equal
-//!   chunk hashes wherever it is answered from. Held against real chunks in `tests/it`.
+//! - Encoding gives exactly the bytes that Prometheus (3.0 and later) writes for the same samples, so that equal
+//!   data has equal chunk hashes wherever it is answered from. Held against real chunks in `tests/it`. Earlier
+//!   versions left an empty byte at the end of some chunks; decoding ignores it.
 //! - Values are bit patterns; NaN payloads, stale markers and -0.0 go through unchanged.
 //! - Times wrap as they do in Go: any sequence of `i64` times is encoded and comes back.
 //! - Decoding never panics, never allocates and reads at most the samples that the count promises.

@@ -124,3 +124,41 @@ fn no_bytes_are_no_samples() {
     assert_eq!(decode(&[0, 0]), Ok(vec![]));
     assert_eq!(decode(&[0, 1]), Err(TsdbError::CutOff { sample: 0, count: 1 }));
 }
+
+fn from_hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn chunks_that_prometheus_wrote_are_pinned() {
+    // From a scrape of real exporters each second, with late scrapes, reused windows and a stale marker at the end.
+    let stale = crate::model::STALE_MARKER_BITS;
+    let cases: [(&str, &[(i64, u64)]); 2] = [
+        (
+            "0008f4c8bbafc0684099c00000000000e8074002f5077fec8005e81609",
+            &[
+                (1_795_346_100_794, 1648.0f64.to_bits()),
+                (1_795_346_101_794, 1648.0f64.to_bits()),
+                (1_795_346_102_799, 1649.0f64.to_bits()),
+                (1_795_346_103_794, 1649.0f64.to_bits()),
+                (1_795_346_104_794, 1650.0f64.to_bits()),
+                (1_795_346_105_794, 1650.0f64.to_bits()),
+                (1_795_346_106_794, 1650.0f64.to_bits()),
+                (1_795_346_107_794, 1651.0f64.to_bits()),
+            ],
+        ),
+        (
+            "0004c8d28bafc0683ff0000000000000e8071001187e8000000000000004",
+            &[
+                (1_795_345_708_196, 1.0f64.to_bits()),
+                (1_795_345_709_196, 1.0f64.to_bits()),
+                (1_795_345_710_196, 1.0f64.to_bits()),
+                (1_795_345_711_204, stale),
+            ],
+        ),
+    ];
+    for (hex, samples) in cases {
+        assert_eq!(decode(&from_hex(hex)).unwrap(), samples);
+        assert_eq!(encode(samples), from_hex(hex));
+    }
+}

@@ -1,3 +1,4 @@
 //! The integration tests: one binary, so that heavy dependencies are linked once.
 
 mod generated;
+mod xor;
