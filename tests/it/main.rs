@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and may talk")]
 
 mod bombs;
+mod fuzz;
 mod generated;
 mod kill;
 mod peers;

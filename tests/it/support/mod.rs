@@ -29,7 +29,7 @@ pub(crate) use process::{Process, program};
 pub(crate) use prometheus::{Prometheus, PrometheusConfig};
 pub(crate) use python::Python;
 pub(crate) use recording::recording;
-pub(crate) use remote_read::{Answer, RemoteRead};
+pub(crate) use remote_read::{Answer, RemoteRead, read_message};
 pub(crate) use remote_write::{Ack, RemoteWrite, Series};
 pub(crate) use s3::S3Server;
 pub(crate) use samples::{LabelPairs, SampleSet, label_pairs};

@@ -39,8 +39,9 @@ struct QueryMessage {
     matchers: Vec<MatcherMessage>,
 }
 
+/// A read request.
 #[derive(Clone, PartialEq, Message)]
-struct ReadMessage {
+pub(crate) struct ReadMessage {
     #[prost(message, repeated, tag = "1")]
     queries: Vec<QueryMessage>,
     #[prost(int32, repeated, tag = "2")]
@@ -147,9 +148,7 @@ impl RemoteRead {
         end_ms: i64,
         answer: Answer,
     ) -> SampleSet {
-        let matchers = matchers.iter().copied().map(MatcherMessage::new).collect();
-        let accepted = if answer == Answer::Streamed { vec![1, 0] } else { vec![0] };
-        let message = ReadMessage { queries: vec![QueryMessage { start_ms, end_ms, matchers }], accepted };
+        let message = read_message(matchers, start_ms, end_ms, answer == Answer::Streamed);
         let mut request = self
             .client
             .post(&self.url)
@@ -169,6 +168,18 @@ impl RemoteRead {
         assert_eq!(streamed, answer == Answer::Streamed, "the answer has the form that was asked for");
         if streamed { decode_frames(&body, start_ms, end_ms) } else { decode_samples(&body) }
     }
+}
+
+/// Returns a read request with one query.
+pub(crate) fn read_message(
+    matchers: &[(i32, &str, &str)],
+    start_ms: i64,
+    end_ms: i64,
+    streamed: bool,
+) -> ReadMessage {
+    let matchers = matchers.iter().copied().map(MatcherMessage::new).collect();
+    let accepted = if streamed { vec![1, 0] } else { vec![0] };
+    ReadMessage { queries: vec![QueryMessage { start_ms, end_ms, matchers }], accepted }
 }
 
 fn decode_samples(body: &[u8]) -> SampleSet {

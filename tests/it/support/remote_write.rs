@@ -89,6 +89,11 @@ impl RemoteWrite {
 
     /// Returns the snappy body of a 1.0 request.
     pub(crate) fn encode(series: &[Series]) -> Vec<u8> {
+        compress(&Self::message(series))
+    }
+
+    /// Returns the message of a 1.0 request.
+    pub(crate) fn message(series: &[Series]) -> Vec<u8> {
         let timeseries = series
             .iter()
             .map(|s| SeriesMessage {
@@ -100,11 +105,16 @@ impl RemoteWrite {
                 samples: sample_messages(s),
             })
             .collect();
-        compress(&WriteMessage { timeseries }.encode_to_vec())
+        WriteMessage { timeseries }.encode_to_vec()
     }
 
     /// Returns the snappy body of a 2.0 request.
     pub(crate) fn encode_v2(series: &[Series]) -> Vec<u8> {
+        compress(&Self::message_v2(series))
+    }
+
+    /// Returns the message of a 2.0 request.
+    pub(crate) fn message_v2(series: &[Series]) -> Vec<u8> {
         let mut numbers = std::collections::HashMap::from([(String::new(), 0u32)]);
         let mut symbols = vec![String::new()];
         let mut refer = |text: &str| {
@@ -120,7 +130,7 @@ impl RemoteWrite {
                 samples: sample_messages(s),
             })
             .collect();
-        compress(&WriteMessageV2 { symbols, timeseries }.encode_to_vec())
+        WriteMessageV2 { symbols, timeseries }.encode_to_vec()
     }
 
     /// Sends one 1.0 request; an error is a lost connection, where the outcome is unknown.
