@@ -1,4 +1,14 @@
 //! The integration tests: one binary, so that heavy dependencies are linked once.
 
+#![allow(clippy::disallowed_methods, reason = "these tests run real processes in real time")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and may talk")]
+
+mod bombs;
+mod fuzz;
 mod generated;
+mod kill;
+mod peers;
+mod recording;
+mod support;
+mod tidy;
 mod xor;

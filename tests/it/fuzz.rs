@@ -1,0 +1,135 @@
+//! Every decoder against a seeded mutator: no input may panic, hang or break what a `fuzz_*` function asserts.
+//! `make fuzz` runs the same functions under cargo-fuzz.
+
+use std::path::Path;
+
+use perennial::tsdb::XorChunks;
+use prost::Message;
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use crate::support::{RemoteWrite, Series, label_pairs, read_message, seeded};
+
+const INPUT_BYTES_MAX: usize = 1 << 16;
+// Numbers at which decoders tend to break: lengths, counts, varints.
+const EDGES: [u8; 8] = [0x00, 0x01, 0x7f, 0x80, 0xff, 0x0a, 0x22, 0x28];
+
+/// How many inputs each decoder gets: `PERENNIAL_FUZZ_ROUNDS`.
+fn rounds() -> usize {
+    std::env::var("PERENNIAL_FUZZ_ROUNDS").map_or(20_000, |n| n.parse().unwrap())
+}
+
+/// Returns an input with a few random changes, sometimes joined with a part of another one.
+fn mutate(corpus: &[Vec<u8>], random: &mut StdRng) -> Vec<u8> {
+    let mut input = corpus[random.random_range(0..corpus.len())].clone();
+    for _ in 0..random.random_range(1..=6) {
+        if input.is_empty() {
+            input.push(random.random());
+        }
+        let at = random.random_range(0..input.len());
+        let end = (at + random.random_range(1..=16)).min(input.len());
+        match random.random_range(0..8) {
+            0 => input[at] ^= 1 << random.random_range(0..8),
+            1 => input[at] = random.random(),
+            2 => input[at] = EDGES[random.random_range(0..EDGES.len())],
+            3 => input.truncate(at),
+            4 => drop(input.drain(at..end)),
+            5 => input.splice(at..at, (0..end - at).map(|_| random.random())).for_each(drop),
+            6 => {
+                let again = input[at..end].to_vec();
+                input.splice(at..at, again).for_each(drop);
+            }
+            _ => {
+                let other = &corpus[random.random_range(0..corpus.len())];
+                let from = random.random_range(0..=other.len());
+                input.truncate(at);
+                input.extend_from_slice(&other[from..]);
+            }
+        }
+    }
+    input.truncate(INPUT_BYTES_MAX);
+    input
+}
+
+/// Runs a decoder over the corpus as it is and over mutations of it; `wrap` makes the bytes it really gets.
+fn drive(name: &str, corpus: &[Vec<u8>], wrap: impl Fn(Vec<u8>) -> Vec<u8>, decode: fn(&[u8])) {
+    let mut random = seeded(name);
+    for input in corpus {
+        decode(&wrap(input.clone()));
+    }
+    decode(&[]);
+    for _ in 0..rounds() {
+        decode(&wrap(mutate(corpus, &mut random)));
+    }
+}
+
+fn series() -> Vec<Series> {
+    let bits = |value: f64| value.to_bits();
+    vec![
+        Series {
+            labels: label_pairs(&[("__name__", "up"), ("instance", "127.0.0.1:9100"), ("job", "node")]),
+            samples: vec![(1_700_000_000_000, bits(1.0)), (1_700_000_015_000, crate::support::STALE_BITS)],
+        },
+        Series {
+            labels: label_pairs(&[("__name__", "température"), ("ünit", "°C")]),
+            samples: vec![(0, bits(-0.0)), (-5, bits(f64::INFINITY)), (i64::MAX, bits(f64::NAN))],
+        },
+    ]
+}
+
+/// Returns the files below a folder of fixtures whose names end so.
+fn fixtures(folder: &str, ending: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let paths = entries.map(|e| e.unwrap().path()).filter(|p| p.to_string_lossy().ends_with(ending));
+    let files: Vec<_> = paths.map(|p| std::fs::read(p).unwrap()).collect();
+    assert!(!files.is_empty(), "{} holds files named *{ending}", folder.display());
+    files
+}
+
+#[test]
+fn remote_write_decoders_stand_any_bytes() {
+    let corpus = [RemoteWrite::message(&series()), RemoteWrite::message_v2(&series())];
+    drive("fuzz_remote_write", &corpus, |bytes| bytes, perennial::wire::fuzz::fuzz_remote_write);
+}
+
+#[test]
+fn the_snappy_decoder_stands_any_bytes() {
+    let corpus = [RemoteWrite::encode(&series()), RemoteWrite::encode_v2(&series())];
+    drive("fuzz_snappy", &corpus, |bytes| bytes, perennial::wire::fuzz::fuzz_snappy);
+}
+
+#[test]
+fn the_remote_read_decoder_stands_any_bytes() {
+    let matchers = [(0, "job", "node"), (1, "job", ""), (2, "__name__", "node_.+"), (3, "mode", "idle|user")];
+    let corpus = [read_message(&matchers, 0, 1_700_000_000_000, true).encode_to_vec()];
+    drive("fuzz_remote_read", &corpus, |bytes| bytes, perennial::wire::fuzz_read::fuzz_remote_read);
+}
+
+#[test]
+fn the_chunk_decoder_stands_any_bytes() {
+    let mut chunks = XorChunks::with_chunk_samples(120);
+    for number in 0..360 {
+        let value = if number % 7 == 0 { f64::from(number) } else { f64::from(number).sqrt() };
+        chunks.push(1_700_000_000_000 + i64::from(number) * 15_000 + i64::from(number % 3), value);
+    }
+    chunks.finish();
+    let corpus: Vec<Vec<u8>> = chunks.iter().map(|c| c.data.to_vec()).collect();
+    drive("fuzz_xor_chunk", &corpus, |bytes| bytes, perennial::tsdb::fuzz_xor_chunk);
+}
+
+#[test]
+fn the_log_decoder_stands_any_bytes() {
+    let corpus = fixtures("log", ".log");
+    drive("fuzz_log", &corpus, |bytes| bytes, perennial::log::fuzz_log);
+}
+
+#[test]
+fn the_catalog_decoder_stands_any_bytes() {
+    let compressed = fixtures("catalog", ".zst");
+    drive("fuzz_catalog", &compressed, |bytes| bytes, perennial::catalog::fuzz_catalog);
+    // Damage to compressed bytes seldom gets past zstd, so the JSON inside is damaged as well.
+    let plain: Vec<_> = compressed.iter().map(|c| zstd::decode_all(c.as_slice()).unwrap()).collect();
+    let compress = |bytes: Vec<u8>| zstd::encode_all(bytes.as_slice(), 1).unwrap();
+    drive("fuzz_catalog, inside", &plain, compress, perennial::catalog::fuzz_catalog);
+}

@@ -1,0 +1,266 @@
+//! `kill -9` at random and at every named crash point, under load: every acknowledged sample is there exactly once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use tokio::task::JoinHandle;
+
+use crate::support::{Answer, Perennial, Python, RemoteWrite, SampleSet, Series, Setup, label_pairs, seeded};
+
+const TENANT: &str = "default-tenant";
+const SENDERS: usize = 4;
+const SERIES_A_SENDER: i64 = 40;
+const SAMPLES_A_REQUEST: i64 = 5;
+const WHOLE: (i64, i64) = (0, i64::MAX / 2);
+
+/// What was sent, and of it what was acknowledged.
+#[derive(Debug, Default)]
+struct Book {
+    sent: BTreeMap<(usize, i64), BTreeSet<i64>>,
+    acknowledged: SampleSet,
+    requests: usize,
+}
+
+/// Senders that go on until the connection breaks; each continues where it stopped, so no time is used twice.
+#[derive(Debug)]
+struct Load {
+    book: Arc<Mutex<Book>>,
+    next_ms: Vec<i64>,
+}
+
+fn series_labels(sender: usize, number: i64) -> Vec<(String, String)> {
+    let (sender, number) = (sender.to_string(), number.to_string());
+    label_pairs(&[("__name__", "load_total"), ("sender", &sender), ("number", &number)])
+}
+
+fn value_bits(sender: usize, number: i64, ts: i64) -> u64 {
+    // Distinct per sample, so that a sample under a wrong series or time shows.
+    let mixed = (ts ^ (number << 40)).cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ sender as u64;
+    // Clearing one bit of the exponent leaves only numbers: NaNs would compare by other rules.
+    mixed & !(1 << 62)
+}
+
+impl Load {
+    fn new(start_ms: i64) -> Self {
+        Self { book: Arc::default(), next_ms: vec![start_ms; SENDERS] }
+    }
+
+    /// Starts the senders; each ends with the first request that got no answer and returns where to go on.
+    fn start(&self, remote: &RemoteWrite) -> Vec<JoinHandle<i64>> {
+        let one = |sender: usize| {
+            let (book, remote, next) = (Arc::clone(&self.book), remote.clone(), self.next_ms[sender]);
+            tokio::spawn(async move { send_until_broken(sender, next, &book, &remote).await })
+        };
+        (0..SENDERS).map(one).collect()
+    }
+
+    async fn finish(&mut self, senders: Vec<JoinHandle<i64>>) {
+        for (next, sender) in self.next_ms.iter_mut().zip(senders) {
+            *next = sender.await.unwrap();
+        }
+    }
+
+    /// Checks that all that was acknowledged is there, once, and nothing else but what was sent.
+    async fn check(&self, setup: &Setup, when: &str) {
+        let found = setup.remote_read().all(WHOLE.0, WHOLE.1, Answer::Streamed).await;
+        self.check_found(&found, when);
+    }
+
+    fn check_found(&self, found: &SampleSet, when: &str) {
+        let book = self.book.lock().unwrap();
+        for (labels, acknowledged) in &book.acknowledged.series {
+            let held: BTreeMap<i64, u64> = found.series.get(labels).into_iter().flatten().copied().collect();
+            for (ts, bits) in acknowledged {
+                assert_eq!(held.get(ts), Some(bits), "{when}: {labels:?} at {ts} was acknowledged");
+            }
+        }
+        for (labels, samples) in &found.series {
+            let number = |name: &str| {
+                labels
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .unwrap_or_else(|| panic!("{when}: {labels:?}"))
+                    .1
+                    .parse()
+                    .unwrap()
+            };
+            let (sender, number) = (usize::try_from(number("sender")).unwrap(), number("number"));
+            for (ts, bits) in samples {
+                assert_eq!(*bits, value_bits(sender, number, *ts), "{when}: {labels:?} at {ts}");
+                assert!(
+                    book.sent[&(sender, number)].contains(ts),
+                    "{when}: {labels:?} at {ts} was never sent"
+                );
+            }
+        }
+    }
+}
+
+async fn send_until_broken(sender: usize, start_ms: i64, book: &Mutex<Book>, remote: &RemoteWrite) -> i64 {
+    let mut next = start_ms;
+    loop {
+        let times: Vec<i64> = (0..SAMPLES_A_REQUEST).map(|i| next + i * 1000).collect();
+        next += SAMPLES_A_REQUEST * 1000;
+        let request: Vec<Series> = (0..SERIES_A_SENDER)
+            .map(|number| Series {
+                labels: series_labels(sender, number),
+                samples: times.iter().map(|ts| (*ts, value_bits(sender, number, *ts))).collect(),
+            })
+            .collect();
+        {
+            let mut book = book.lock().unwrap();
+            for number in 0..SERIES_A_SENDER {
+                book.sent.entry((sender, number)).or_default().extend(&times);
+            }
+        }
+        match remote.send(&request).await {
+            Err(_) => return next,
+            Ok(ack) if ack.status == 204 => {
+                let mut book = book.lock().unwrap();
+                book.requests += 1;
+                for series in request {
+                    book.acknowledged.append(series.labels, series.samples);
+                }
+            }
+            // A server on its way down may refuse; whatever it did not acknowledge may be there or not.
+            Ok(ack) => assert!(ack.status >= 500 || ack.status == 429, "{} {}", ack.status, ack.body),
+        }
+    }
+}
+
+fn setup() -> Setup {
+    // Times are far in the past, so that a run of any length never meets the bound on the future; small cuts and
+    // segments make many steps of every kind happen in a short run.
+    Setup::standalone().flags(&["--ingest.max-age=100y"])
+}
+
+// 2024-01-01 07:50: the load soon passes into the next 8 h window.
+const LOAD_START_MS: i64 = 1_704_095_400_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_samples_survive_kills_at_random_times_exactly_once() {
+    let cycles: usize = std::env::var("PERENNIAL_KILL_CYCLES").map_or(25, |n| n.parse().unwrap());
+    let mut random = seeded("acknowledged_samples_survive_kills_at_random_times_exactly_once");
+    let setup = setup();
+    let mut load = Load::new(LOAD_START_MS);
+    for cycle in 0..cycles {
+        let perennial = setup.start().await;
+        if cycle % 5 == 0 {
+            load.check(&setup, &format!("after {cycle} kills")).await;
+        }
+        let senders = load.start(&setup.remote_write());
+        let run = Duration::from_millis(random.random_range(20..1_200));
+        if random.random_bool(0.6) {
+            let flush_after = run.mul_f64(random.random_range(0.0..1.0));
+            tokio::time::sleep(flush_after).await;
+            let _ = tokio::time::timeout(run - flush_after, perennial.try_flush()).await;
+        } else {
+            tokio::time::sleep(run).await;
+        }
+        perennial.kill();
+        load.finish(senders).await;
+    }
+    check_at_the_end(&setup, &load, "after all kills").await;
+    assert!(load.book.lock().unwrap().requests > cycles, "the load made progress");
+}
+
+async fn check_at_the_end(setup: &Setup, load: &Load, when: &str) {
+    let perennial = setup.start().await;
+    load.check(setup, when).await;
+    perennial.flush().await;
+    load.check(setup, &format!("{when}, flushed")).await;
+    perennial.stop();
+    // The bucket alone, without the content rule that a reader of ours applies.
+    if let Some(python) = Python::find("the bucket as pyarrow reads it after kills") {
+        let files = python.parquet_samples(&setup.bucket_dir(), TENANT, setup.folder());
+        load.check_found(&files, &format!("{when}, pyarrow"));
+    }
+}
+
+/// Returns the names of all crash points in the sources.
+fn crash_points() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+                let source = std::fs::read_to_string(&path).unwrap();
+                let calls = source.split("crash_point(\"").skip(1);
+                names.extend(calls.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+            }
+        }
+    }
+    names
+}
+
+// These lie behind delays of a day and more; the tests of `catalog` reach them with a clock of their own.
+const OUT_OF_REACH: [&str; 0] = [];
+
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_samples_survive_a_crash_at_every_named_point() {
+    let names = crash_points();
+    assert!(names.len() > 5, "crash points are found: {names:?}");
+    let mut never = Vec::new();
+    for name in names.iter().filter(|n| !OUT_OF_REACH.contains(&n.as_str())) {
+        let mut setup = setup();
+        let mut load = Load::new(LOAD_START_MS);
+        let mut fired = false;
+        for action in ["2*off->return", "return"] {
+            setup.set_failpoints(Some(&format!("{name}={action}")));
+            fired |= run_into(&setup, &mut load).await;
+            setup.set_failpoints(None);
+            let perennial = setup.start().await;
+            load.check(&setup, &format!("after {name}={action}")).await;
+            perennial.kill();
+        }
+        if !fired {
+            never.push(name);
+        }
+        check_at_the_end(&setup, &load, &format!("after {name}")).await;
+    }
+    assert!(never.is_empty(), "these crash points were never reached: {never:?}");
+}
+
+/// Runs under load with cuts until the process ends by itself; returns whether it did.
+#[cfg(feature = "failpoints")]
+async fn run_into(setup: &Setup, load: &mut Load) -> bool {
+    let mut perennial = setup.launch();
+    if !ready_or_ended(setup, &mut perennial).await {
+        return true;
+    }
+    let senders = load.start(&setup.remote_write());
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(20), perennial.try_flush()).await;
+        if perennial.ended().is_some() {
+            break;
+        }
+    }
+    let fired = perennial.ended().is_some();
+    perennial.kill();
+    load.finish(senders).await;
+    fired
+}
+
+#[cfg(feature = "failpoints")]
+async fn ready_or_ended(setup: &Setup, perennial: &mut Perennial) -> bool {
+    let start = Instant::now();
+    let client = crate::support::client();
+    loop {
+        if perennial.ended().is_some() {
+            return false;
+        }
+        if client.get(setup.url("/-/ready")).send().await.is_ok_and(|a| a.status().is_success()) {
+            return true;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "neither ready nor ended");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

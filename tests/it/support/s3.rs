@@ -1,0 +1,49 @@
+//! An S3 server for tests (moto).
+
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::http::answers;
+use super::{Process, Python, client, free_port};
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+const BUCKET: &str = "perennial";
+
+/// A running S3 server with one empty bucket.
+#[derive(Debug)]
+pub(crate) struct S3Server {
+    port: u16,
+    _process: Process,
+    _folder: TempDir,
+}
+
+impl S3Server {
+    pub(crate) async fn start(python: &Python) -> Self {
+        let folder = tempfile::Builder::new().prefix("s3-it-").tempdir().unwrap();
+        let port = free_port();
+        let mut command = Command::new(python.path());
+        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+        let mut process = Process::start("moto", &mut command, &folder.path().join("log"));
+        let root = format!("http://127.0.0.1:{port}/moto-api/data.json");
+        process.wait_ready(START_LIMIT, async || answers(&root).await).await;
+        let made = client().put(format!("http://127.0.0.1:{port}/{BUCKET}")).send().await.unwrap();
+        assert!(made.status().is_success(), "create the bucket: {}", made.status());
+        Self { port, _process: process, _folder: folder }
+    }
+
+    /// The server's address.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The bucket as Thanos would be told of it.
+    pub(crate) fn objstore_config(&self) -> String {
+        format!(
+            "type: S3\nconfig:\n  bucket: {BUCKET}\n  endpoint: {}\n  region: us-east-1\n  insecure: true\n  \
+             access_key: test\n  secret_key: test\n",
+            self.endpoint()
+        )
+    }
+}

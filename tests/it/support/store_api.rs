@@ -1,0 +1,171 @@
+//! A StoreAPI client with messages of its own, as `thanos query` would ask.
+
+use http::uri::PathAndQuery;
+use prost::Message;
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+use xxhash_rust::xxh64::xxh64;
+
+use super::chunk::decode_xor;
+use super::remote_read::{LabelMessage, MatcherMessage, pairs};
+use super::samples::SampleSet;
+
+// The batch size that Thanos Query 0.42 always asks for.
+const BATCH: i64 = 64;
+
+#[derive(Clone, PartialEq, Message)]
+struct SeriesRequest {
+    #[prost(int64, tag = "1")]
+    min_ms: i64,
+    #[prost(int64, tag = "2")]
+    max_ms: i64,
+    #[prost(message, repeated, tag = "3")]
+    matchers: Vec<MatcherMessage>,
+    #[prost(string, repeated, tag = "14")]
+    without_replica_labels: Vec<String>,
+    #[prost(int64, tag = "16")]
+    batch: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Chunk {
+    #[prost(int32, tag = "1")]
+    encoding: i32,
+    #[prost(bytes = "bytes", tag = "2")]
+    data: bytes::Bytes,
+    #[prost(uint64, tag = "3")]
+    hash: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AggrChunk {
+    #[prost(int64, tag = "1")]
+    min_ms: i64,
+    #[prost(int64, tag = "2")]
+    max_ms: i64,
+    #[prost(message, tag = "3")]
+    raw: Option<Chunk>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Series {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<LabelMessage>,
+    #[prost(message, repeated, tag = "2")]
+    chunks: Vec<AggrChunk>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Batch {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<Series>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SeriesResponse {
+    #[prost(message, tag = "1")]
+    series: Option<Series>,
+    #[prost(string, tag = "2")]
+    warning: String,
+    #[prost(message, tag = "4")]
+    batch: Option<Batch>,
+}
+
+/// A client of one process.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreApi {
+    channel: Channel,
+}
+
+impl StoreApi {
+    pub(crate) async fn connect(port: u16) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
+        let channel = endpoint.connect().await.unwrap_or_else(|e| panic!("gRPC port {port}: {e:?}"));
+        Self { channel }
+    }
+
+    /// Returns every sample inside `[start, end]`, checking order, hashes and bounds of what comes.
+    pub(crate) async fn all(&self, start_ms: i64, end_ms: i64) -> SampleSet {
+        self.matching(&[(2, "__name__", ".+")], start_ms, end_ms, &[]).await
+    }
+
+    /// Returns the samples of the series that match, without the replica labels.
+    pub(crate) async fn matching(
+        &self,
+        matchers: &[(i32, &str, &str)],
+        start_ms: i64,
+        end_ms: i64,
+        without_replica_labels: &[&str],
+    ) -> SampleSet {
+        let request = SeriesRequest {
+            min_ms: start_ms,
+            max_ms: end_ms,
+            matchers: matchers.iter().copied().map(MatcherMessage::new).collect(),
+            without_replica_labels: without_replica_labels.iter().map(|l| (*l).to_owned()).collect(),
+            batch: BATCH,
+        };
+        let mut set = SampleSet::default();
+        let mut previous = None;
+        self.frames(request, |frame| {
+            assert_eq!(frame.warning, "", "no warning");
+            for series in frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series)) {
+                let labels = pairs(series.labels);
+                assert!(labels.is_sorted(), "labels are sorted: {labels:?}");
+                assert!(previous.as_ref().is_none_or(|p| *p <= labels), "{labels:?} came after {previous:?}");
+                assert!(!series.chunks.is_empty(), "{labels:?} came without a chunk");
+                for chunk in series.chunks {
+                    let inside = chunk_samples(&chunk).into_iter();
+                    let inside = inside.filter(|(ts, _)| (start_ms..=end_ms).contains(ts));
+                    set.append(labels.clone(), inside);
+                }
+                previous = Some(labels);
+            }
+        })
+        .await;
+        set.series.retain(|_, samples| !samples.is_empty());
+        set
+    }
+
+    /// Asks for everything inside `[start, end]` and only counts the samples that the chunks say they hold.
+    pub(crate) async fn count(&self, start_ms: i64, end_ms: i64) -> usize {
+        let request = SeriesRequest {
+            min_ms: start_ms,
+            max_ms: end_ms,
+            matchers: vec![MatcherMessage::new((2, "__name__", ".+"))],
+            without_replica_labels: Vec::new(),
+            batch: BATCH,
+        };
+        let mut samples = 0;
+        self.frames(request, |frame| {
+            let series = frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series));
+            for chunk in series.flat_map(|s| s.chunks).filter_map(|c| c.raw) {
+                samples += usize::from(u16::from_be_bytes([chunk.data[0], chunk.data[1]]));
+            }
+        })
+        .await;
+        samples
+    }
+
+    async fn frames(&self, request: SeriesRequest, mut on_frame: impl FnMut(SeriesResponse)) {
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
+        grpc.ready().await.unwrap();
+        let codec = ProstCodec::<SeriesRequest, SeriesResponse>::default();
+        let path = PathAndQuery::from_static("/thanos.Store/Series");
+        let answer = grpc.server_streaming(tonic::Request::new(request), path, codec).await;
+        let mut stream = answer.unwrap_or_else(|e| panic!("Series: {e:?}")).into_inner();
+        while let Some(frame) = stream.message().await.unwrap_or_else(|e| panic!("Series: {e:?}")) {
+            on_frame(frame);
+        }
+    }
+}
+
+fn chunk_samples(chunk: &AggrChunk) -> Vec<(i64, u64)> {
+    let raw = chunk.raw.as_ref().expect("raw data answers with raw chunks");
+    assert_eq!(raw.encoding, 0, "an XOR chunk");
+    assert_eq!(raw.hash, xxh64(&raw.data, 0), "the chunk's hash");
+    let samples = decode_xor(&raw.data);
+    assert_eq!(samples.first().map(|s| s.0), Some(chunk.min_ms), "the chunk's least time");
+    assert_eq!(samples.last().map(|s| s.0), Some(chunk.max_ms), "the chunk's greatest time");
+    samples
+}
