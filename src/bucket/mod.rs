@@ -138,6 +138,12 @@ impl Bucket {
         format!("{}{key}", self.root)
     }
 
+    /// Returns where the bucket is, for people.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.root
+    }
+
     /// Stores an object, over what was there. Only for what may be lost or outdated: the `latest` hints.
     ///
     /// # Errors

@@ -76,7 +76,8 @@ pub(super) async fn run(command: BlocksCommand) -> Result<(), Failure> {
             let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
             let live = live_blocks(&base, args.tenant).await?;
             let found = live.iter().find(|l| l.block.id == args.id).ok_or_else(|| {
-                let message = format!("no live block {}: `perennial blocks ls` shows which there are", args.id);
+                let message =
+                    format!("no live block {}: `perennial blocks ls` shows which there are", args.id);
                 Failure::new(ErrorKind::NotFound, message)
             })?;
             let mut details = as_json(found);
@@ -128,9 +129,18 @@ fn bytes_per_sample(block: &BlockEntry) -> f64 {
 
 fn table(live: &[Live]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header([
-        "BLOCK", "TENANT", "RESOLUTION", "FROM", "UNTIL", "SERIES", "SAMPLES", "SIZE", "B/SAMPLE", "LABELS",
+        "BLOCK",
+        "TENANT",
+        "RESOLUTION",
+        "FROM",
+        "UNTIL",
+        "SERIES",
+        "SAMPLES",
+        "SIZE",
+        "B/SAMPLE",
+        "LABELS",
     ]);
     for Live { tenant, block, .. } in live {
         table.add_row([
@@ -149,15 +159,15 @@ fn table(live: &[Live]) -> String {
     for column in table.column_iter_mut().skip(5).take(4) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let (bytes, samples) = live.iter().fold((0, 0), |(bytes, samples), l| {
-        (bytes + l.block.size_bytes, samples + l.block.samples)
-    });
+    let (bytes, samples) = live
+        .iter()
+        .fold((0, 0), |(bytes, samples), l| (bytes + l.block.size_bytes, samples + l.block.samples));
     format!("{table}\n{} blocks, {samples} samples, {}", live.len(), bytesize::ByteSize(bytes))
 }
 
 fn pairs(details: &serde_json::Value) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     for (key, value) in details.as_object().into_iter().flatten() {
         let text = match value {
             serde_json::Value::String(text) => text.clone(),

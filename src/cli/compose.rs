@@ -59,8 +59,7 @@ impl Base {
             bucket.probe_conditional_create(&random).await?;
         }
         let clock: Arc<dyn Clock> = clock;
-        let catalogs =
-            Arc::new(Catalogs::new(bucket.clone(), Arc::clone(&clock), random.clone(), settings));
+        let catalogs = Arc::new(Catalogs::new(bucket.clone(), Arc::clone(&clock), random.clone(), settings));
         Ok(Self {
             metrics,
             clock,
@@ -267,9 +266,7 @@ impl ReadSide {
         let admin = admin_routes(base.metrics.clone(), base.readiness.clone(), flush);
         let serving = serve_http(http, late.clone().behind(admin), base.shutdown.clone());
         let task = tokio::spawn(async move {
-            serving
-                .await
-                .map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the HTTP listener: {e}")))
+            serving.await.map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the HTTP listener: {e}")))
         });
         Self { late, grpc: Some(grpc), tasks: vec![task] }
     }

@@ -31,7 +31,10 @@ pub(super) fn merge(
 /// Says in a refusal that the value may come from the file.
 pub(super) fn name_the_file(mut error: clap::Error) -> clap::Error {
     let note = "a value of the command line or of the same key in the config file".to_owned();
-    error.insert(clap::error::ContextKind::Suggested, clap::error::ContextValue::StyledStrs(vec![note.into()]));
+    error.insert(
+        clap::error::ContextKind::Suggested,
+        clap::error::ContextValue::StyledStrs(vec![note.into()]),
+    );
     error
 }
 

@@ -109,12 +109,12 @@ impl CommonArgs {
         let registry = tracing_subscriber::registry().with(filter);
         // A second start in one process (tests) keeps the first one.
         let _ = match self.log_format {
-            LogFormat::Logfmt => registry
-                .with(tracing_logfmt::layer())
-                .try_init(),
-            LogFormat::Json => registry
-                .with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr))
-                .try_init(),
+            LogFormat::Logfmt => {
+                registry.with(tracing_logfmt::builder().layer().with_writer(std::io::stderr)).try_init()
+            }
+            LogFormat::Json => {
+                registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
+            }
         };
     }
 
@@ -209,7 +209,8 @@ impl HistoryArgs {
     pub(super) fn settings(&self) -> Result<CatalogSettings, Failure> {
         let history_ms = i64::try_from(self.history.as_millis()).unwrap_or(i64::MAX);
         if history_ms < 86_400_000 {
-            let message = "--catalog.history: at least 1d is allowed, so that no slow writer meets a deleted version";
+            let message =
+                "--catalog.history: at least 1d is allowed, so that no slow writer meets a deleted version";
             return Err(Failure::new(ErrorKind::Invalid, message));
         }
         Ok(CatalogSettings { history_ms, ..CatalogSettings::default() })

@@ -38,8 +38,10 @@ use write_roles::WriteRole;
 #[derive(Debug, Parser)]
 #[command(name = "perennial", version, propagate_version = true, disable_help_subcommand = true)]
 #[command(args_override_self = true)]
-#[command(after_help = "Start with:\n  perennial standalone --data-dir ./data\n\nExit codes: 0 done, 1 defect, 2 wrong use, \
-3 not found, 4 held or changed by somebody else, 5 damaged, 6 unavailable, 7 not confirmed.")]
+#[command(
+    after_help = "Start with:\n  perennial standalone --data-dir ./data\n\nExit codes: 0 done, 1 defect, 2 wrong use, \
+3 not found, 4 held or changed by somebody else, 5 damaged, 6 unavailable, 7 not confirmed."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,7 +54,9 @@ enum Command {
 perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"'")]
     Standalone(write_roles::WriteRoleArgs),
     /// Takes remote write: durable log, head, blocks to the bucket; serves its fresh data over StoreAPI.
-    #[command(after_help = "Example:\n  perennial receive --objstore.config-file bucket.yml --label 'receiver=\"0\"'")]
+    #[command(
+        after_help = "Example:\n  perennial receive --objstore.config-file bucket.yml --label 'receiver=\"0\"'"
+    )]
     Receive(write_roles::WriteRoleArgs),
     /// Serves the blocks in the bucket over StoreAPI, remote read and the label APIs.
     #[command(after_help = "Example:\n  perennial store --objstore.config-file bucket.yml")]

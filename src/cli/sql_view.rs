@@ -19,8 +19,10 @@ enum Engine {
 
 /// Flags of `sql-view`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  perennial sql-view --engine duckdb --tenant default-tenant > views.sql\n  \
-duckdb -init views.sql\n\nThe views name the files of the newest catalog version. Print them again to see newer blocks.")]
+#[command(
+    after_help = "Example:\n  perennial sql-view --engine duckdb --tenant default-tenant > views.sql\n  \
+duckdb -init views.sql\n\nThe views name the files of the newest catalog version. Print them again to see newer blocks."
+)]
 pub(super) struct SqlViewArgs {
     #[command(flatten)]
     common: CommonArgs,
@@ -36,7 +38,10 @@ pub(super) async fn run(args: SqlViewArgs) -> Result<(), Failure> {
     args.common.start_logging();
     let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
     let newest = base.catalogs.of(&args.tenant).newest(None).await?.ok_or_else(|| {
-        let message = format!("tenant {} has no blocks in this bucket: check --tenant and --objstore.config", args.tenant);
+        let message = format!(
+            "tenant {} has no blocks in this bucket: check --tenant and --objstore.config",
+            args.tenant
+        );
         Failure::new(ErrorKind::NotFound, message)
     })?;
     let blocks = newest.blocks().await?;

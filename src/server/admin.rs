@@ -78,7 +78,8 @@ async fn run_flush(State(flush): State<FlushCall>) -> Response {
     match flush().await {
         Ok(report) => ([(header::CONTENT_TYPE, "application/json")], report + "\n").into_response(),
         Err((kind, reason)) => {
-            let status = StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let status =
+                StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             (status, reason + "\n").into_response()
         }
     }
