@@ -29,7 +29,7 @@ fn times_below_100(segments: &[RecoveredSegment]) -> Result<Vec<i64>, LogError> 
 
 fn reopen(dir: &Path, skip_damaged: bool) -> Result<Vec<i64>, LogError> {
     let settings = LogSettings { skip_damaged, ..LogSettings::default() };
-    let (_log, segments) = try_open(dir, 10, settings, Arc::new(OsFiles))?;
+    let (_log, segments) = try_open(dir, 10, settings, Arc::new(QuickFiles))?;
     times_below_100(&segments)
 }
 

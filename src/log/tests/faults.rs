@@ -80,7 +80,7 @@ impl LogFiles for FaultyFiles {
     fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
         let mut state = self.lock();
         state.step()?;
-        let file = OsFiles.create(path)?;
+        let file = QuickFiles.create(path)?;
         state.synced.insert(path.to_owned(), 0);
         Ok(Box::new(FaultyFile { file, path: path.to_owned(), written: 0, state: Arc::clone(&self.state) }))
     }
@@ -88,7 +88,7 @@ impl LogFiles for FaultyFiles {
     fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
         let mut state = self.lock();
         state.step()?;
-        OsFiles.truncate(path, length)?;
+        QuickFiles.truncate(path, length)?;
         state.synced.insert(path.to_owned(), length);
         Ok(())
     }
@@ -213,7 +213,7 @@ fn run(dir: &Path, epoch: u64, first_time: i64, files: Arc<dyn LogFiles>, promis
 }
 
 fn check(dir: &Path, epoch: u64, promise: &Promise, context: &str) {
-    let (mut log, segments) = try_open(dir, epoch, LogSettings::default(), Arc::new(OsFiles))
+    let (mut log, segments) = try_open(dir, epoch, LogSettings::default(), Arc::new(QuickFiles))
         .unwrap_or_else(|error| panic!("{context}: {error}"));
     let times = replayed_times(&segments).unwrap_or_else(|error| panic!("{context}: {error}"));
     let mut unique = times.clone();
@@ -234,7 +234,7 @@ fn steps_of_a_run() -> usize {
     let dir = tempfile::tempdir().unwrap();
     let files = FaultyFiles::new(0, false);
     let mut promise = Promise::default();
-    run(dir.path(), 1, 0, Arc::new(OsFiles), &mut promise);
+    run(dir.path(), 1, 0, Arc::new(QuickFiles), &mut promise);
     run(dir.path(), 2, 100, Arc::clone(&files) as Arc<dyn LogFiles>, &mut promise);
     assert_eq!((promise.failed, promise.acknowledged.len()), (0, 24));
     files.steps()
@@ -247,7 +247,7 @@ fn a_power_cut_at_any_step_loses_no_acknowledged_sample() {
             let dir = tempfile::tempdir().unwrap();
             let files = FaultyFiles::new(fail_at, true);
             let mut promise = Promise::default();
-            run(dir.path(), 1, 0, Arc::new(OsFiles), &mut promise);
+            run(dir.path(), 1, 0, Arc::new(QuickFiles), &mut promise);
             run(dir.path(), 2, 100, Arc::clone(&files) as Arc<dyn LogFiles>, &mut promise);
             assert!(promise.failed > 0);
             files.cut_power(keep_bytes, keep_names);
@@ -264,7 +264,7 @@ fn one_failed_step_fails_one_call_and_the_log_goes_on() {
             let dir = tempfile::tempdir().unwrap();
             let files = FaultyFiles::new(fail_at, false);
             let mut promise = Promise::default();
-            run(dir.path(), 1, 0, Arc::new(OsFiles), &mut promise);
+            run(dir.path(), 1, 0, Arc::new(QuickFiles), &mut promise);
             run(dir.path(), 2, 100, Arc::clone(&files) as Arc<dyn LogFiles>, &mut promise);
             assert_eq!(promise.failed, 1, "step {fail_at}");
             if power_cut {
