@@ -295,6 +295,8 @@ fn a_failed_fsync_ends_the_file_and_its_sequence_number_is_used_again() {
     assert_eq!(append(&mut log, &[sample(0, 0, 1.0)]).unwrap(), 1);
     assert!(append(&mut log, &[sample(0, 1, 1.0)]).is_err());
     assert_eq!(log.last_seq(), 1);
+    let first = dir.join(log.epoch().to_string()).join(format!("{:020}.log", 1));
+    assert_eq!(fs::metadata(first).unwrap().len(), log.bytes(), "the entry that failed is not left behind");
     assert_eq!(append(&mut log, &[sample(0, 2, 1.0)]).unwrap(), 2);
     drop(log);
     let (_log, segments) = open(&dir, 2, LogSettings::default());
