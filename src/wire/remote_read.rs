@@ -9,7 +9,7 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use super::error::WireError;
 pub use super::generated::prometheus as messages;
 use super::protobuf::Cursor;
-use super::store_api::{MATCHERS_MAX, match_kind};
+use super::store_api::{MATCHERS_MAX, REQUEST_BYTES_MAX, match_kind};
 use crate::model::{Labels, Matcher, TimeRange};
 
 #[cfg(test)]
@@ -94,6 +94,9 @@ pub struct ReadQuery {
 /// # Errors
 /// Malformed bytes, too many parts, matchers that are not valid, no response type that exists.
 pub fn decode_request(body: &[u8]) -> Result<ReadRequest, WireError> {
+    if body.len() > REQUEST_BYTES_MAX {
+        return Err(WireError::QueryTooLarge { what: "bytes", limit: REQUEST_BYTES_MAX });
+    }
     let mut cursor = Cursor::new(body);
     let (mut queries, mut accepted) = (Vec::new(), Vec::new());
     while !cursor.is_done() {

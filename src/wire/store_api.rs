@@ -20,6 +20,10 @@ use crate::model::{Labels, MatchKind, Matcher};
 #[cfg(test)]
 mod tests;
 
+/// How large a request may be. It bounds what its expressions cost to compile and what decoding allocates; the
+/// gRPC server takes it as its limit for messages.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+
 /// How many matchers a request or query may have.
 pub(super) const MATCHERS_MAX: usize = 128;
 

@@ -6,6 +6,9 @@ use regex_syntax::hir::{Class, Hir, HirKind, Look};
 const VALUES_MAX: usize = 4_096;
 const VALUE_BYTES_MAX: usize = 1 << 20;
 
+/// How many characters a class may have to be taken apart.
+const CLASS_CHARS_MAX: usize = 64;
+
 /// How whole values are matched.
 #[derive(Debug)]
 pub(super) enum Shape {
@@ -117,7 +120,7 @@ fn values(hir: &Hir) -> Option<Vec<String>> {
         HirKind::Class(Class::Unicode(class)) => {
             let chars: usize = class.ranges().iter().map(|r| r.len()).sum();
             let each = || class.ranges().iter().flat_map(|r| r.start()..=r.end());
-            (chars <= VALUES_MAX).then(|| each().map(String::from).collect())
+            (chars <= CLASS_CHARS_MAX).then(|| each().map(String::from).collect())
         }
         HirKind::Repetition(run) if run.max == Some(1) => {
             let mut values = values(&run.sub)?;

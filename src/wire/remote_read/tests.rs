@@ -74,6 +74,7 @@ fn bad_requests_are_refused() {
     assert_eq!(kind(with(vec![matcher(0, "a", "b"); MATCHERS_MAX + 1])), ErrorKind::TooLarge);
     let queries = vec![messages::Query::default(); QUERIES_MAX + 1];
     assert_eq!(kind(messages::ReadRequest { queries, ..Default::default() }), ErrorKind::TooLarge);
+    assert_eq!(decode_request(&vec![0; REQUEST_BYTES_MAX + 1]).unwrap_err().kind(), ErrorKind::TooLarge);
     assert_eq!(decode_request(&[0x12, 0x7F]).unwrap_err().kind(), ErrorKind::Invalid);
     let packed_types = [&[0x12, 100][..], &[0; 100]].concat();
     assert_eq!(decode_request(&packed_types).unwrap_err().kind(), ErrorKind::TooLarge);
