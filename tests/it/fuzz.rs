@@ -121,7 +121,7 @@ fn the_chunk_decoder_stands_any_bytes() {
 #[test]
 fn the_log_decoder_stands_any_bytes() {
     let corpus = fixtures("log", ".log");
-    drive("fuzz_log", &corpus, |bytes| bytes, perennial::tsdb::fuzz_xor_chunk);
+    drive("fuzz_log", &corpus, |bytes| bytes, perennial::log::fuzz_log);
 }
 
 #[test]
