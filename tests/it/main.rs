@@ -8,6 +8,7 @@ mod fuzz;
 mod generated;
 mod kill;
 mod peers;
+mod properties;
 mod recording;
 mod support;
 mod tidy;

@@ -51,13 +51,6 @@ impl Setup {
         self
     }
 
-    /// Sets an environment variable of the next starts.
-    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
-        self.environment.retain(|(n, _)| n != name);
-        self.environment.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
     /// Keeps blocks where a Thanos objstore configuration (YAML) says.
     pub(crate) fn bucket(mut self, config: &str) -> Self {
         self.bucket = Some(config.to_owned());

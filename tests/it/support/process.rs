@@ -100,6 +100,7 @@ impl Process {
     }
 
     /// Returns user and system time used so far, in seconds.
+    #[allow(dead_code, reason = "the bench uses it")]
     pub(crate) fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         // The second field is the name in parentheses, which may hold blanks: count from behind it.

@@ -128,6 +128,7 @@ impl StoreApi {
     }
 
     /// Asks for everything inside `[start, end]` and only counts the samples that the chunks say they hold.
+    #[allow(dead_code, reason = "the bench uses it")]
     pub(crate) async fn count(&self, start_ms: i64, end_ms: i64) -> usize {
         let request = SeriesRequest {
             min_ms: start_ms,

@@ -1,0 +1,42 @@
+//! The figures of `docs/benchmarks.md`: ingest, bytes kept and StoreAPI, with the peers in the same run.
+//!
+//! `make bench` runs all; `cargo bench --bench engine -- ingest` runs one of `ingest`, `bytes`, `store`. Servers are
+//! processes of their own and are charged with the CPU time that the kernel counts for them; this process only sends
+//! bodies that it prepared before, and reads.
+
+#![allow(clippy::disallowed_methods, reason = "figures are taken from real processes in real time")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench fails by panicking and prints its table"
+)]
+
+mod floor;
+mod ingest;
+mod kept;
+mod load;
+mod servers;
+mod store;
+#[allow(dead_code, unused_imports, reason = "shared with the integration tests, which use all of it")]
+#[path = "../../tests/it/support/mod.rs"]
+mod support;
+mod table;
+
+use table::Table;
+
+#[tokio::main]
+async fn main() {
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|c| c == name);
+    let mut table = Table::default();
+    if wanted("ingest") {
+        ingest::measure(&mut table).await;
+    }
+    if wanted("bytes") {
+        kept::measure(&mut table).await;
+    }
+    if wanted("store") {
+        store::measure(&mut table).await;
+    }
+    println!("\n{table}");
+}
