@@ -1,0 +1,290 @@
+//! A receiver in this process, over a bucket in memory and a log on disk.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use futures::stream::BoxStream;
+use http::Request;
+use http_body_util::BodyExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+use tower::ServiceExt;
+
+use crate::bucket::Bucket;
+use crate::catalog::{CatalogSettings, Catalogs};
+use crate::head::Heads;
+use crate::log::{DiskLog, LogSettings, OsFiles};
+use crate::model::{Labels, Sample, TenantId, TimeRange};
+use crate::receive::*;
+use crate::runtime::{Cpu, ManualClock, Metrics, Random, Shutdown, random_from_seed};
+use crate::select::{CatalogView, Grouping, SelectLimits, Selector};
+use crate::wire::remote_write::{Limits, Protocol, SeriesToSend, encode_request};
+use crate::wire::snappy;
+
+pub(super) const NOW_MS: i64 = 1_700_000_000_000;
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
+
+pub(super) fn series(pairs: &[(&str, &str)]) -> Labels {
+    Labels::from_pairs(pairs.iter().copied()).unwrap()
+}
+
+/// A store that can be switched off.
+#[derive(Debug, Default)]
+struct Switched {
+    inner: InMemory,
+    away: AtomicBool,
+}
+
+impl fmt::Display for Switched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Switched")
+    }
+}
+
+impl Switched {
+    fn check(&self) -> object_store::Result<()> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(object_store::Error::Generic { store: "test", source: "switched off".into() });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Switched {
+    async fn put_opts(&self, at: &Path, bytes: PutPayload, o: PutOptions) -> object_store::Result<PutResult> {
+        self.check()?;
+        self.inner.put_opts(at, bytes, o).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        o: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.check()?;
+        self.inner.put_multipart_opts(at, o).await
+    }
+
+    async fn get_opts(&self, at: &Path, o: GetOptions) -> object_store::Result<GetResult> {
+        self.check()?;
+        self.inner.get_opts(at, o).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.check()?;
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, o: CopyOptions) -> object_store::Result<()> {
+        self.check()?;
+        self.inner.copy_opts(from, to, o).await
+    }
+}
+
+/// What outlives a process: disk, bucket, time.
+pub(super) struct Rig {
+    dir: tempfile::TempDir,
+    store: Arc<Switched>,
+    clock: Arc<ManualClock>,
+    random: Random,
+    tenant: TenantId,
+}
+
+/// A running receiver.
+pub(super) struct Node {
+    routes: axum::Router,
+    requests: CutterRequests,
+    selector: Selector,
+    view: Arc<CatalogView>,
+    tenant: TenantId,
+    log_dir: std::path::PathBuf,
+    stop: Shutdown,
+    cutter: tokio::task::JoinHandle<Result<(), CutError>>,
+    committer: std::thread::JoinHandle<()>,
+}
+
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) samples_written: u64,
+    pub(super) text: String,
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            store: Arc::default(),
+            clock: ManualClock::new(NOW_MS),
+            random: random_from_seed(1),
+            tenant: TenantId::new("t").unwrap(),
+        }
+    }
+
+    pub(super) fn set_bucket_away(&self, away: bool) {
+        self.store.away.store(away, Ordering::SeqCst);
+    }
+
+    pub(super) async fn start(&self) -> Node {
+        let store: Arc<dyn ObjectStore> = Arc::clone(&self.store) as _;
+        let (bucket, cpu, metrics) = (Bucket::from_store(store), Cpu::start(1).unwrap(), Metrics::new());
+        let catalogs = Arc::new(Catalogs::new(
+            bucket.clone(),
+            Arc::clone(&self.clock) as _,
+            self.random.clone(),
+            CatalogSettings::default(),
+        ));
+        let view = CatalogView::new(Arc::clone(&catalogs), &metrics);
+        view.refresh().await.unwrap();
+        let heads = Heads::new();
+        let log_dir = self.dir.path().join("log");
+        self.clock.advance_ms(1);
+        let epoch = self.random.ulid(NOW_MS);
+        let (mut log, segments) =
+            DiskLog::open(&log_dir, "r", epoch, LogSettings::default(), Arc::new(OsFiles)).unwrap();
+        let target = BlockTarget {
+            catalogs,
+            pending_dir: self.dir.path().join("pending"),
+            external_labels: Labels::empty(),
+            receiver: "r".to_owned(),
+            cpu: cpu.clone(),
+            clock: Arc::clone(&self.clock) as _,
+            random: self.random.clone(),
+        };
+        target.clear_pending().unwrap();
+        let installed = Arc::clone(&view);
+        let on_commit: OnCommit = Box::new(move |snapshot| installed.install(snapshot));
+        let mut cutter = Cutter::new(target, Arc::clone(&heads), Duration::ZERO, on_commit, &metrics);
+        // So small that replay cuts between any two segments.
+        recover(segments, &heads, &mut cutter, &mut log, 1).await.unwrap();
+        let figures = CommitterMetrics::new(&metrics);
+        let committer = Committer::new(log, Arc::clone(&heads), Arc::clone(&self.clock) as _, figures);
+        let (commands, committer) = committer.start().unwrap();
+        let ((requests, queue), stop) = (CutterRequests::channel(), Shutdown::new());
+        let cutting = cutter.run(commands.clone(), Duration::from_secs(3_600), queue, stop.clone());
+        let ingest = IngestSettings {
+            max_age_ms: 7 * 86_400_000,
+            max_future_ms: 600_000,
+            body_bytes_max: BODY_BYTES_MAX,
+            in_flight_bytes_max: 16 << 20,
+            labels: Limits::default(),
+        };
+        let tenants = TenantSettings {
+            header: http::HeaderName::from_static("thanos-tenant"),
+            default_tenant: self.tenant.clone(),
+        };
+        let clock = Arc::clone(&self.clock) as _;
+        let endpoint =
+            WriteEndpoint::new((ingest, tenants), Arc::clone(&heads), commands, cpu.clone(), clock, &metrics);
+        let limits = (SelectLimits { series_max: 0, samples_max: 0 }, 1 << 20);
+        let view_of_reads = Some(Arc::clone(&view));
+        Node {
+            routes: endpoint.routes(),
+            requests,
+            selector: Selector::new(Some((heads, Labels::empty())), view_of_reads, bucket, cpu, limits),
+            view,
+            tenant: self.tenant.clone(),
+            log_dir,
+            stop,
+            cutter: tokio::spawn(cutting),
+            committer,
+        }
+    }
+}
+
+impl Node {
+    pub(super) async fn post(&self, content_type: &str, encoding: &str, tenant: &str, body: Vec<u8>) -> Answer {
+        let request = Request::post("/api/v1/receive")
+            .header("content-type", content_type)
+            .header("content-encoding", encoding)
+            .header("content-length", body.len())
+            .header("thanos-tenant", tenant)
+            .body(Body::from(body))
+            .unwrap();
+        let response = self.routes.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let written = &response.headers()["x-prometheus-remote-write-samples-written"];
+        let samples_written = written.to_str().unwrap().parse().unwrap();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        Answer { status, samples_written, text: String::from_utf8_lossy(&bytes).into_owned() }
+    }
+
+    pub(super) async fn write(&self, protocol: Protocol, batch: &[(Labels, Vec<Sample>)]) -> Answer {
+        let series: Vec<_> =
+            batch.iter().map(|(labels, samples)| SeriesToSend { labels, samples }).collect();
+        let body = snappy::encode(&encode_request(protocol, &series)).unwrap();
+        self.post(protocol.content_type(), "snappy", "t", body).await
+    }
+
+    /// Sends a request whose last bytes are cut off.
+    pub(super) async fn write_damaged(&self, batch: &[(Labels, Vec<Sample>)]) -> Answer {
+        let series: Vec<_> =
+            batch.iter().map(|(labels, samples)| SeriesToSend { labels, samples }).collect();
+        let mut body = encode_request(Protocol::V1, &series);
+        body.extend_from_slice(&[0x0A, 0x7F, 0x00]);
+        let body = snappy::encode(&body).unwrap();
+        self.post(Protocol::V1.content_type(), "snappy", "t", body).await
+    }
+
+    pub(super) async fn flush(&self) -> Result<CutReport, Arc<CutError>> {
+        self.requests.cut().await
+    }
+
+    pub(super) async fn read_all(&self) -> Vec<(Labels, Vec<Sample>)> {
+        let all = |_: &Labels| Some(Vec::new());
+        let selections =
+            self.selector.select(&self.tenant, TimeRange::ALL, &all, Grouping::Merged).await.unwrap();
+        let mut found = Vec::new();
+        for selection in selections {
+            let wanted: Vec<usize> = (0..selection.len()).collect();
+            let samples = selection.read(&wanted).await.unwrap();
+            found.extend(selection.labels().cloned().zip(samples));
+        }
+        found
+    }
+
+    pub(super) fn covered_epochs(&self) -> usize {
+        self.view.snapshot(&self.tenant).unwrap().version().covered.len()
+    }
+
+    /// Counts the segments that the log has on disk.
+    pub(super) fn log_segments(&self) -> usize {
+        let epochs = std::fs::read_dir(&self.log_dir).unwrap().map(|e| e.unwrap().path());
+        let folders = epochs.filter(|path| path.is_dir() && !path.ends_with("damaged"));
+        folders.map(|folder| std::fs::read_dir(folder).unwrap().count()).sum()
+    }
+
+    /// Ends without a last cut, as a kill would.
+    pub(super) async fn crash(self) {
+        self.cutter.abort();
+        let _ = self.cutter.await;
+        drop((self.routes, self.requests, self.selector));
+        self.committer.join().unwrap();
+    }
+
+    /// Ends gracefully.
+    pub(super) async fn stop(self) {
+        drop(self.routes);
+        self.stop.start();
+        self.cutter.await.unwrap().unwrap();
+        self.committer.join().unwrap();
+    }
+}
