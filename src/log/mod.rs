@@ -31,7 +31,8 @@
 //!   temporary files; a segment with its final name has a whole header.
 //! - In `release`: a prefix of the history is gone; `release` is simply called again.
 //!
-//! What it cannot tell: bit rot in the very last entry from a torn write, and the loss of the newest segments.
+//! What it cannot tell: bit rot in the very last entry from a torn write, and the loss of whole segments at either
+//! end of the history.
 //!
 //! It does not decide what is covered, does not know the catalog, and runs no thread.
 
