@@ -320,11 +320,7 @@ fn make_root(directory: &Path) -> std::io::Result<PathBuf> {
 
 /// Removes staging files of dead processes. Ages are taken from the file system's own clock.
 fn remove_old_staging_files(root: &Path) -> std::io::Result<()> {
-    let probe = root.join(format!("clock#{}", std::process::id()));
-    std::fs::write(&probe, b"")?;
-    let now = std::fs::metadata(&probe).and_then(|meta| meta.modified());
-    std::fs::remove_file(&probe)?;
-    let now = now?;
+    let now = tempfile::tempfile_in(root)?.metadata()?.modified()?;
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         // Other processes work in the same folder: what is gone meanwhile needs no removal.

@@ -103,7 +103,12 @@ impl BucketError {
     /// Turns a store's failure into ours.
     pub(super) fn of(operation: Operation, name: impl Display, source: object_store::Error) -> Self {
         match source {
-            object_store::Error::NotFound { .. } => Self::NotFound { key: name.to_string() },
+            // A create that finds nothing misses the bucket itself, not the object.
+            object_store::Error::NotFound { .. }
+                if !matches!(operation, Operation::Create | Operation::Put) =>
+            {
+                Self::NotFound { key: name.to_string() }
+            }
             source => {
                 Self::Store { operation: operation.verb(), name: name.to_string(), source: Box::new(source) }
             }

@@ -106,6 +106,15 @@ async fn a_create_that_never_lands_ends_with_the_stores_reason() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_does_not_exist_is_told_at_once() {
+    let (store, bucket) = failing_bucket();
+    store.plan_puts(&[Fault::NoBucket]);
+    let error = bucket.create(&block_key(1), Bytes::from("mine")).await.unwrap_err();
+    assert!(matches!(error, BucketError::Store { operation: "create", .. }), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
 async fn the_probe_passes_a_store_with_a_working_condition_and_cleans_up() {
     let (store, bucket) = failing_bucket();
     bucket.probe_conditional_create(&random_from_seed(1)).await.unwrap();
@@ -170,8 +179,11 @@ async fn objects_are_read_listed_and_deleted() {
     }
     assert_eq!(bucket.head(&block_key(1)).await.unwrap(), None);
     assert!(matches!(bucket.get(&block_key(1)).await, Err(BucketError::NotFound { .. })));
-    assert!(matches!(bucket.get_ranges(&block_key(1), &[0..1]).await, Err(BucketError::NotFound { .. })));
-    assert!(bucket.get_ranges(&block_key(2), &[5..11]).await.is_err());
+    assert!(matches!(
+        bucket.get_ranges(&block_key(1), &[0..1, 1..2]).await,
+        Err(BucketError::NotFound { .. })
+    ));
+    assert!(bucket.get_ranges(&block_key(2), &[0..1, 5..11]).await.is_err());
     assert_eq!(
         bucket.locate(&block_key(2)),
         folder.path().canonicalize().unwrap().join(block_key(2).to_string()).display().to_string()

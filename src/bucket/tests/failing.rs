@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     Late,
     /// A create is answered with S3's 409 and nothing lands.
     FalseConflict,
+    /// The bucket itself is missing.
+    NoBucket,
     /// A create overwrites.
     ConditionIgnored,
 }
@@ -118,7 +120,7 @@ impl FailingStore {
             match &state.random {
                 Some((random, percent)) => {
                     let fails = random.next_u64() % 100 < percent / 4;
-                    (random.next_u64() % 4, random.next_u64() % 8 == 0, fails)
+                    (random.next_u64() % 4, random.next_u64().is_multiple_of(8), fails)
                 }
                 None => (0, false, false),
             }
@@ -166,6 +168,7 @@ impl ObjectStore for FailingStore {
             Fault::FalseConflict => {
                 Err(Error::AlreadyExists { path: path.to_string(), source: "409 Conflict".into() })
             }
+            Fault::NoBucket => Err(Error::NotFound { path: path.to_string(), source: "NoSuchBucket".into() }),
             Fault::ConditionIgnored => {
                 options.mode = PutMode::Overwrite;
                 self.store(path, payload, options).await
@@ -192,7 +195,7 @@ impl ObjectStore for FailingStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let state = self.state();
-        let late = state.random.as_ref().is_some_and(|(random, _)| random.next_u64() % 4 == 0);
+        let late = state.random.as_ref().is_some_and(|(random, _)| random.next_u64().is_multiple_of(4));
         let hidden = if late { state.recent.clone() } else { VecDeque::new() };
         let stored_at_ms = state.stored_at_ms.clone();
         let dated = move |mut meta: ObjectMeta| {

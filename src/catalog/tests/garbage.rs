@@ -140,7 +140,7 @@ impl Simulation {
                 let mut change = self.catalog.new_change();
                 let id = self.upload().await;
                 // Between upload and commit others work and time goes by.
-                if self.random.next_u64() % 4 == 0 {
+                if self.random.next_u64().is_multiple_of(4) {
                     self.world.clock.advance_ms(DAY_MS * i64::try_from(self.random.next_u64() % 4).unwrap());
                     self.collect().await;
                 }
