@@ -1,0 +1,69 @@
+//! Why a query was refused or not answered.
+
+use crate::model::{ErrorKind, TenantError};
+use crate::runtime::CpuError;
+use crate::select::SelectError;
+use crate::wire::WireError;
+
+use super::selector_text::SelectorError;
+
+/// Why a query was refused or not answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+    #[error("invalid parameter \"match[]\": {0}")]
+    Selector(#[from] SelectorError),
+    #[error("the request has no matchers: give at least one")]
+    NoMatchers,
+    #[error("no match[] parameter provided")]
+    NoSelector,
+    #[error("match[] must contain at least one non-empty matcher")]
+    EmptySelector,
+    #[error("invalid parameter {name:?}: {value:?} is not {allowed}")]
+    Parameter { name: &'static str, value: String, allowed: &'static str },
+    #[error("the body cannot be read: {0}")]
+    Body(String),
+    #[error("the answer is larger than {0} bytes: ask for a shorter time, or accept STREAMED_XOR_CHUNKS")]
+    AnswerTooLarge(usize),
+    #[error(
+        "the query took longer than {0} ms (its own deadline or --query.timeout): ask for fewer series or a shorter time"
+    )]
+    Deadline(u128),
+    #[error("not ready: the log is being replayed or the catalogs are being read, try again soon")]
+    NotReady,
+    #[error("the process is stopping")]
+    Stopping,
+}
+
+impl StoreError {
+    /// Returns what the failure asks of the caller.
+    pub(super) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Select(error) => error.kind(),
+            Self::Wire(error) => error.kind(),
+            Self::Cpu(_) => ErrorKind::Internal,
+            Self::AnswerTooLarge(_) => ErrorKind::TooLarge,
+            Self::Deadline(_) => ErrorKind::Cancelled,
+            Self::NotReady | Self::Stopping => ErrorKind::Unavailable,
+            Self::Tenant(_)
+            | Self::Selector(_)
+            | Self::NoMatchers
+            | Self::NoSelector
+            | Self::EmptySelector
+            | Self::Parameter { .. }
+            | Self::Body(_) => ErrorKind::Invalid,
+        }
+    }
+
+    /// Shortens text of a request so that an error can quote it.
+    pub(super) fn quote(text: &str) -> String {
+        text.chars().take(100).collect()
+    }
+}

@@ -1,0 +1,125 @@
+//! StoreAPI frames out of series and samples.
+
+use super::pump::Encode;
+use super::series_list::Batch;
+use crate::model::{Labels, Sample};
+use crate::tsdb::XorChunks;
+use crate::wire::store_api::{EncodedSeries, SeriesRequest, SeriesResponse};
+
+/// A frame goes out with this many bytes, whatever number of series was asked for; a longer series goes on in the
+/// next one.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Builds the frames of a Series answer.
+#[derive(Debug)]
+pub(super) struct FrameEncoder {
+    /// Series a frame; 1 for frames of one series.
+    batch_series: usize,
+    /// Series in all; 0 for no limit.
+    limit: usize,
+    /// The series sent last: equal ones follow each other and count once.
+    last: Option<Labels>,
+    chunks: XorChunks,
+    open: Vec<EncodedSeries>,
+    open_bytes: usize,
+    frames: Vec<SeriesResponse>,
+    pub(super) series: u64,
+    pub(super) samples: u64,
+}
+
+impl FrameEncoder {
+    pub(super) fn new(request: &SeriesRequest) -> Self {
+        Self {
+            batch_series: usize::try_from(request.response_batch_size).unwrap_or(0).max(1),
+            limit: usize::try_from(request.limit).unwrap_or(0),
+            last: None,
+            chunks: XorChunks::default(),
+            open: Vec::new(),
+            open_bytes: 0,
+            frames: Vec::new(),
+            series: 0,
+            samples: 0,
+        }
+    }
+
+    /// Counts a series; false where it is one too many.
+    fn admit(&mut self, labels: &Labels) -> bool {
+        if self.last.as_ref() == Some(labels) {
+            return true;
+        }
+        if self.is_complete() {
+            return false;
+        }
+        self.series += 1;
+        self.last = Some(labels.clone());
+        true
+    }
+
+    /// Appends a series without chunks; one that came before is left out.
+    pub(super) fn push_labels(&mut self, labels: &Labels) {
+        if self.last.as_ref() != Some(labels) && self.admit(labels) {
+            self.push_encoded(EncodedSeries::encode(labels, std::iter::empty()));
+        }
+    }
+
+    /// Appends a series with its chunks; one without samples is left out.
+    fn push_series(&mut self, labels: &Labels, samples: &[Sample]) {
+        if samples.is_empty() || !self.admit(labels) {
+            return;
+        }
+        self.samples += samples.len() as u64;
+        let mut chunks = std::mem::take(&mut self.chunks);
+        chunks.clear();
+        for sample in samples {
+            chunks.push(sample.ts_ms, sample.value);
+        }
+        chunks.finish();
+        let bytes_per_chunk = chunks.byte_len() / chunks.len().max(1) + 1;
+        let at_once = (FRAME_BYTES_MAX / bytes_per_chunk).max(1);
+        for start in (0..chunks.len()).step_by(at_once) {
+            let some = chunks.iter().skip(start).take(at_once);
+            let some = some.map(|c| (c.min_time_ms, c.max_time_ms, c.data));
+            self.push_encoded(EncodedSeries::encode(labels, some));
+        }
+        self.chunks = chunks;
+    }
+
+    fn push_encoded(&mut self, series: EncodedSeries) {
+        self.open_bytes += series.byte_len();
+        self.open.push(series);
+        if self.open.len() >= self.batch_series || self.open_bytes >= FRAME_BYTES_MAX {
+            self.end_frame();
+        }
+    }
+
+    fn end_frame(&mut self) {
+        self.open_bytes = 0;
+        let mut open = std::mem::take(&mut self.open);
+        if self.batch_series > 1 && !open.is_empty() {
+            self.frames.push(SeriesResponse::batch(open));
+        } else if let Some(one) = open.pop() {
+            self.frames.push(SeriesResponse::series(one));
+        }
+    }
+
+    /// Ends the open frame and returns all that are done.
+    pub(super) fn take(&mut self) -> Vec<SeriesResponse> {
+        self.end_frame();
+        std::mem::take(&mut self.frames)
+    }
+}
+
+impl Encode for FrameEncoder {
+    type Messages = Vec<SeriesResponse>;
+
+    fn encode(&mut self, batch: &Batch) -> Vec<SeriesResponse> {
+        for (labels, samples) in batch {
+            self.push_series(labels, samples);
+        }
+        self.take()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.limit > 0 && self.series >= self.limit as u64
+    }
+}

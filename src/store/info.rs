@@ -1,0 +1,90 @@
+//! `thanos.info.Info` over gRPC: what this process serves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tonic::{Request, Response, Status};
+
+use super::error::StoreError;
+use super::grpc::status;
+use super::reads::{Reads, Shared, tenant_labels};
+use crate::model::Labels;
+use crate::wire::store_api::info::info_server::{Info, InfoServer};
+use crate::wire::store_api::info::{InfoRequest, InfoResponse, StoreInfo, TsdbInfo};
+use crate::wire::store_api::{Label, LabelSet};
+
+/// `thanos.info.Info`; made by [`info_service`].
+#[derive(Debug)]
+pub struct InfoApi {
+    shared: Arc<Shared>,
+    ready: Arc<AtomicBool>,
+}
+
+/// Returns the service `thanos.info.Info`. Until `ready` it answers that the process is unavailable, which keeps
+/// queriers away.
+#[must_use]
+pub fn info_service(reads: &Reads, ready: Arc<AtomicBool>) -> InfoServer<InfoApi> {
+    InfoServer::new(InfoApi { shared: Arc::clone(&reads.0), ready })
+}
+
+#[tonic::async_trait]
+impl Info for InfoApi {
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        if self.ready.load(Ordering::Acquire) {
+            Ok(Response::new(self.shared.info()))
+        } else {
+            Err(status(&StoreError::NotReady))
+        }
+    }
+}
+
+impl Shared {
+    fn info(&self) -> InfoResponse {
+        let (min_time, max_time) = self.times();
+        let label_sets = self.label_sets();
+        let tsdb_infos =
+            label_sets.iter().map(|labels| TsdbInfo { labels: Some(labels.clone()), min_time, max_time });
+        let component = if self.settings.heads_max_age_ms.is_some() { "receive" } else { "store" };
+        InfoResponse {
+            component_type: component.to_owned(),
+            store: Some(StoreInfo {
+                min_time,
+                max_time,
+                supports_sharding: true,
+                supports_without_replica_labels: true,
+                tsdb_infos: tsdb_infos.collect(),
+            }),
+            label_sets,
+            ..InfoResponse::default()
+        }
+    }
+
+    /// Returns the times that may be asked for, both inclusive. Heads take samples up to `max_age` back at any
+    /// moment; blocks may gain newer samples at any moment.
+    fn times(&self) -> (i64, i64) {
+        let heads = self.settings.heads_max_age_ms.map(|age| self.clock.now_ms().saturating_sub(age));
+        match (heads, self.selector.blocks_min_time_ms()) {
+            (None, None) => (i64::MAX, i64::MIN),
+            (Some(heads), Some(blocks)) => (heads.min(blocks), i64::MAX),
+            (Some(min), None) | (None, Some(min)) => (min, i64::MAX),
+        }
+    }
+
+    /// Returns the labels that series of each tenant and producer carry.
+    fn label_sets(&self) -> Vec<LabelSet> {
+        let mut sets: Vec<Labels> = Vec::new();
+        for tenant in self.selector.tenants() {
+            let own = tenant_labels(&self.settings.tenant_label, &tenant);
+            let external = self.selector.external_labels(&tenant);
+            sets.extend(external.iter().map(|external| external.with_external(&own, &[])));
+        }
+        sets.sort();
+        sets.dedup();
+        sets.iter().map(label_set).collect()
+    }
+}
+
+fn label_set(labels: &Labels) -> LabelSet {
+    let label = |(name, value): (&str, &str)| Label { name: name.to_owned(), value: value.to_owned() };
+    LabelSet { labels: labels.iter().map(label).collect() }
+}

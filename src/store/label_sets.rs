@@ -1,0 +1,62 @@
+//! Label names, label values and label sets out of what was found.
+
+use std::collections::HashSet;
+
+use super::reads::Found;
+use crate::model::Labels;
+
+/// A sorted answer, cut off at a limit.
+#[derive(Debug)]
+pub(super) struct Truncated<T> {
+    pub(super) items: Vec<T>,
+    pub(super) cut_off: bool,
+}
+
+impl<T> Truncated<T> {
+    /// Keeps at most `limit` items; all where it is not above zero.
+    pub(super) fn new(mut items: Vec<T>, limit: i64) -> Self {
+        let keep = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let cut_off = items.len() > keep;
+        items.truncate(keep);
+        Self { items, cut_off }
+    }
+}
+
+fn sorted(set: HashSet<&str>) -> Vec<String> {
+    let mut list: Vec<String> = set.into_iter().map(str::to_owned).collect();
+    list.sort_unstable();
+    list
+}
+
+/// Returns the names of all labels, those that are added included and those in `drop` left out; sorted.
+pub(super) fn label_names(found: &[Found], drop: &[String]) -> Vec<String> {
+    let mut names = HashSet::new();
+    for Found { added, selection } in found {
+        names.extend(added.iter().map(|(name, _)| name));
+        names.extend(selection.labels().flat_map(|labels| labels.iter().map(|(name, _)| name)));
+    }
+    names.retain(|name| !drop.iter().any(|d| d == name));
+    sorted(names)
+}
+
+/// Returns the values of a label, sorted; an added label stands above a series' own.
+pub(super) fn label_values(found: &[Found], name: &str) -> Vec<String> {
+    let mut values = HashSet::new();
+    for Found { added, selection } in found {
+        match added.get(name) {
+            Some(value) => {
+                values.insert(value);
+            }
+            None => values.extend(selection.labels().filter_map(|labels| labels.get(name))),
+        }
+    }
+    sorted(values)
+}
+
+/// Returns the label sets of several finds as one sorted list.
+pub(super) fn label_sets(found: &[Found]) -> Vec<Labels> {
+    let mut sets: Vec<Labels> = found.iter().flat_map(|f| f.selection.labels().cloned()).collect();
+    sets.sort();
+    sets.dedup();
+    sets
+}

@@ -1,0 +1,178 @@
+//! What every read API shares: finding series within a query's bounds.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::error::StoreError;
+use super::instruments::Instruments;
+use super::settings::StoreSettings;
+use crate::model::{Labels, Matcher, TenantId, TimeRange};
+use crate::runtime::{Clock, Metrics, Shutdown};
+use crate::select::{Grouping, SelectError, Selection, Selector};
+
+/// So many tenants are searched at once.
+const TENANTS_AT_ONCE: usize = 4;
+
+/// The read side of a process; clones share it.
+#[derive(Debug, Clone)]
+pub struct Reads(pub(super) Arc<Shared>);
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) selector: Selector,
+    pub(super) settings: StoreSettings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) instruments: Instruments,
+    shutdown: Shutdown,
+    places: Arc<Semaphore>,
+}
+
+/// Series of one producer and tenant, and the labels that StoreAPI adds to each of them.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) added: Labels,
+    pub(super) selection: Selection,
+}
+
+/// How long a query may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    at: Instant,
+    allowed: Duration,
+}
+
+impl Reads {
+    /// Prepares the read side over a selector.
+    #[must_use]
+    pub fn new(
+        selector: Selector,
+        settings: StoreSettings,
+        clock: Arc<dyn Clock>,
+        shutdown: Shutdown,
+        metrics: &Metrics,
+    ) -> Self {
+        let places = settings.query_concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let (places, instruments) = (Arc::new(Semaphore::new(places)), Instruments::new(metrics));
+        Self(Arc::new(Shared { selector, settings, clock, instruments, shutdown, places }))
+    }
+}
+
+impl Shared {
+    /// Returns when a query must end that came now, given how long its client waits.
+    pub(super) fn deadline(&self, client_waits: Option<Duration>) -> Deadline {
+        let allowed = self.settings.query_timeout.min(client_waits.unwrap_or(Duration::MAX));
+        // Far enough for any query, and near enough to be added to now.
+        let allowed = allowed.min(Duration::from_secs(30 * 86_400));
+        Deadline { at: Instant::now() + allowed, allowed }
+    }
+
+    /// Runs work until its deadline and no longer than the process.
+    pub(super) async fn within<T>(
+        &self,
+        deadline: Deadline,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.wait() => Err(StoreError::Stopping),
+            () = tokio::time::sleep_until(deadline.at) => Err(StoreError::Deadline(deadline.allowed.as_millis())),
+            outcome = work => outcome,
+        }
+    }
+
+    /// Waits for a place among the queries that are served at once.
+    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        Arc::clone(&self.places).acquire_owned().await.map_err(|_| StoreError::Stopping)
+    }
+
+    /// Finds the series of all tenants, matchers on added labels included.
+    pub(super) async fn select_all(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<Found>, StoreError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tenant_label = self.settings.tenant_label.as_str();
+        let on_tenant: Vec<&Matcher> = matchers.iter().filter(|m| m.name() == tenant_label).collect();
+        let mut tenants = self.selector.tenants();
+        tenants.retain(|tenant| on_tenant.iter().all(|m| m.matches(tenant.as_str())));
+        let selects = tenants.into_iter().map(|tenant| async move {
+            let own = tenant_labels(tenant_label, &tenant);
+            let matchers_for = |external: &Labels| remaining(matchers, &external.with_external(&own, &[]));
+            let grouping = Grouping::ByExternalLabels;
+            let selections = self.selector.select(&tenant, range, &matchers_for, grouping).await?;
+            let found = selections.into_iter().map(|selection| {
+                let added = selection.external_labels().with_external(&own, &[]);
+                Found { added, selection }
+            });
+            Ok::<Vec<Found>, SelectError>(found.filter(|f| !f.selection.is_empty()).collect())
+        });
+        // Collected first: a lazy map over borrowed closures is not general enough for a spawned future.
+        let selects = futures::stream::iter(selects.collect::<Vec<_>>()).buffered(TENANTS_AT_ONCE);
+        let found: Vec<Vec<Found>> = selects.try_collect().await?;
+        let found = found.into_iter().flatten().collect();
+        self.check_series(&found)?;
+        Ok(found)
+    }
+
+    /// Finds the series of one tenant, equal label sets of different producers as one.
+    pub(super) async fn select_one(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<Found>, StoreError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let matchers_for = |_: &Labels| Some(matchers.to_vec());
+        let selections = self.selector.select(tenant, range, &matchers_for, Grouping::Merged).await?;
+        let found = selections.into_iter().map(|selection| Found { added: Labels::empty(), selection });
+        let found = found.filter(|f| !f.selection.is_empty()).collect();
+        self.check_series(&found)?;
+        Ok(found)
+    }
+
+    fn check_series(&self, found: &Vec<Found>) -> Result<(), StoreError> {
+        let allowed = self.settings.limits.series_max;
+        if allowed > 0 && found.iter().map(|f| f.selection.len()).sum::<usize>() > allowed {
+            return Err(SelectError::TooManySeries(allowed).into());
+        }
+        Ok(())
+    }
+
+    /// Refuses more samples than one query may read.
+    pub(super) fn check_samples(&self, samples_max: u64) -> Result<(), StoreError> {
+        let allowed = self.settings.limits.samples_max;
+        if allowed > 0 && samples_max > allowed {
+            return Err(SelectError::TooManySamples(allowed).into());
+        }
+        Ok(())
+    }
+}
+
+/// Returns the label set that names a tenant.
+pub(super) fn tenant_labels(tenant_label: &str, tenant: &TenantId) -> Labels {
+    Labels::from_pairs([(tenant_label, tenant.as_str())]).unwrap_or_else(|_| Labels::empty())
+}
+
+/// Evaluates the matchers on added labels, which stand above a series' own, and returns the others; `None` where
+/// one of them does not match.
+fn remaining(matchers: &[Matcher], added: &Labels) -> Option<Vec<Matcher>> {
+    let mut own = Vec::with_capacity(matchers.len());
+    for matcher in matchers {
+        match added.get(matcher.name()) {
+            None => own.push(matcher.clone()),
+            Some(value) if matcher.matches(value) => {}
+            Some(_) => return None,
+        }
+    }
+    Some(own)
+}

@@ -1,0 +1,198 @@
+//! Prometheus' remote read.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::error::StoreError;
+use super::http::read_body;
+use super::pump::{Encode, Sink, pump};
+use super::reads::{Deadline, Shared};
+use super::series_list::{Batch, BatchReader, SeriesList};
+use crate::tsdb::XorChunks;
+use crate::wire::remote_read::{
+    ReadQuery, ReadRequest, ResponseType, SamplesAnswer, decode_request, encode_frames,
+};
+use crate::wire::snappy;
+
+/// The largest request, before and after decompression.
+const REQUEST_BYTES_MAX: usize = 4 << 20;
+
+/// The largest answer in the form of samples; the streamed form has no bound.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+const METHOD: &str = "remote_read";
+
+/// A read request whose series are found.
+#[derive(Debug)]
+struct ReadPlan {
+    response_type: ResponseType,
+    /// Per query its series, and whether only their label sets are wanted.
+    queries: Vec<(Arc<SeriesList>, bool)>,
+    /// Held until the answer is sent.
+    _place: OwnedSemaphorePermit,
+}
+
+/// `POST /api/v1/read`.
+pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let started_ms = shared.clock.monotonic_ms();
+    let deadline = shared.deadline(None);
+    let outcome = match shared.within(deadline, shared.plan_read(request)).await {
+        Ok(plan) if plan.response_type == ResponseType::StreamedXorChunks => {
+            let (sink, messages) = mpsc::channel(1);
+            tokio::spawn(async move { shared.stream_read(plan, (deadline, started_ms), sink).await });
+            let body = Body::from_stream(ReceiverStream::new(messages));
+            return response(ResponseType::StreamedXorChunks, body);
+        }
+        Ok(plan) => shared.within(deadline, shared.samples_answer(plan)).await,
+        Err(error) => Err(error),
+    };
+    let took_ms = shared.clock.monotonic_ms() - started_ms;
+    shared.instruments.ended(METHOD, took_ms, outcome.as_ref().err());
+    match outcome {
+        Ok(body) => response(ResponseType::Samples, Body::from(body)),
+        Err(error) => {
+            let status = StatusCode::from_u16(error.kind().http_status());
+            (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), format!("{error}\n")).into_response()
+        }
+    }
+}
+
+fn response(form: ResponseType, body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    if let Some(encoding) = form.content_encoding() {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    response
+}
+
+impl Shared {
+    async fn plan_read(&self, request: Request) -> Result<ReadPlan, StoreError> {
+        let place = self.place().await?;
+        let (parts, body) = request.into_parts();
+        let tenant = self.settings.tenant(&parts.headers)?;
+        let compressed = read_body(body, REQUEST_BYTES_MAX).await?;
+        let decode = move || {
+            let mut body = Vec::new();
+            snappy::decode_into(&compressed, REQUEST_BYTES_MAX, &mut body)?;
+            decode_request(&body)
+        };
+        let ReadRequest { queries, response_type } = self.selector.cpu().run(decode).await??;
+        let (mut lists, mut samples) = (Vec::with_capacity(queries.len()), 0u64);
+        for ReadQuery { matchers, range, labels_only } in queries {
+            let found = self.select_one(&tenant, &matchers, range).await?;
+            let list = self.selector.cpu().run(move || SeriesList::new(found, &[], None)).await?;
+            let labels_only = labels_only && response_type == ResponseType::Samples;
+            samples = samples.saturating_add(if labels_only { 0 } else { list.samples_max() });
+            lists.push((Arc::new(list), labels_only));
+        }
+        self.check_samples(samples)?;
+        Ok(ReadPlan { response_type, queries: lists, _place: place })
+    }
+
+    /// Builds the one message of an answer in samples, compressed.
+    async fn samples_answer(&self, plan: ReadPlan) -> Result<Vec<u8>, StoreError> {
+        let cpu = self.selector.cpu();
+        let mut building = SamplesBuilder::default();
+        for (list, labels_only) in &plan.queries {
+            if *labels_only {
+                let list = Arc::clone(list);
+                building = cpu.run(move || building.with_label_sets(&list)).await?;
+            } else {
+                let mut reader = BatchReader::new(Arc::clone(list), 0);
+                while let Some(batch) = reader.read().await? {
+                    building = cpu.run(move || building.with_batch(&batch)).await?;
+                    if building.answer.byte_len() > ANSWER_BYTES_MAX {
+                        return Err(StoreError::AnswerTooLarge(ANSWER_BYTES_MAX));
+                    }
+                }
+            }
+            building.answer.end_query();
+        }
+        self.instruments.served(METHOD, building.series, building.samples);
+        Ok(cpu.run(move || snappy::encode(&building.answer.finish())).await??)
+    }
+
+    /// Sends chunk frames until the end, the deadline, the process's stop or the client's going.
+    async fn stream_read(&self, plan: ReadPlan, (deadline, started_ms): (Deadline, i64), sink: Sink<Bytes>) {
+        let work = async {
+            for (query, (list, _)) in plan.queries.iter().enumerate() {
+                let reader = BatchReader::new(Arc::clone(list), 0);
+                let encoder = ChunkFrames { query, ..ChunkFrames::default() };
+                let done = pump(reader, encoder, self.selector.cpu(), &sink).await?;
+                self.instruments.served(METHOD, done.series, done.samples);
+            }
+            Ok(())
+        };
+        let outcome = tokio::select! {
+            outcome = self.within(deadline, work) => outcome,
+            () = sink.closed() => return self.instruments.abandoned(METHOD),
+        };
+        let took_ms = self.clock.monotonic_ms() - started_ms;
+        self.instruments.ended(METHOD, took_ms, outcome.as_ref().err());
+        drop(plan);
+        if let Err(error) = outcome {
+            // Breaks the body off, so that the client cannot take it for whole.
+            let _ = sink.send(Err(error)).await;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct SamplesBuilder {
+    answer: SamplesAnswer,
+    series: u64,
+    samples: u64,
+}
+
+impl SamplesBuilder {
+    fn with_label_sets(mut self, list: &SeriesList) -> Self {
+        (0..list.len()).for_each(|index| self.answer.push_series(list.labels(index), []));
+        self.series += list.len() as u64;
+        self
+    }
+
+    fn with_batch(mut self, batch: &Batch) -> Self {
+        for (labels, samples) in batch.iter().filter(|(_, samples)| !samples.is_empty()) {
+            self.answer.push_series(labels, samples.iter().map(|s| (s.ts_ms, s.value)));
+            self.series += 1;
+            self.samples += samples.len() as u64;
+        }
+        self
+    }
+}
+
+/// Frames of `STREAMED_XOR_CHUNKS`.
+#[derive(Debug, Default)]
+struct ChunkFrames {
+    query: usize,
+    chunks: XorChunks,
+    series: u64,
+    samples: u64,
+}
+
+impl Encode for ChunkFrames {
+    type Messages = Bytes;
+
+    fn encode(&mut self, batch: &Batch) -> Bytes {
+        let mut out = Vec::new();
+        for (labels, samples) in batch.iter().filter(|(_, samples)| !samples.is_empty()) {
+            self.chunks.clear();
+            samples.iter().for_each(|s| self.chunks.push(s.ts_ms, s.value));
+            self.chunks.finish();
+            let chunks = self.chunks.iter().map(|c| (c.min_time_ms, c.max_time_ms, c.data));
+            encode_frames(self.query, labels, chunks, &mut out);
+            self.series += 1;
+            self.samples += samples.len() as u64;
+        }
+        Bytes::from(out)
+    }
+}

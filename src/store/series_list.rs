@@ -1,0 +1,131 @@
+//! The series of an answer in their final order, read in batches.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::error::StoreError;
+use super::reads::Found;
+use crate::model::{Labels, Sample};
+use crate::select::Selection;
+use crate::wire::store_api::ShardInfo;
+
+/// A batch is read whole: 24 bytes a sample in memory, two batches at once per query.
+const BATCH_SAMPLES: u64 = 1 << 18;
+
+/// Series without many samples must not make batches huge.
+const BATCH_SERIES: usize = 1 << 14;
+
+#[derive(Debug)]
+struct ListedSeries {
+    labels: Labels,
+    selection: u32,
+    index: u32,
+}
+
+/// The series of an answer, sorted by final label set. Equal label sets may follow each other.
+#[derive(Debug)]
+pub(super) struct SeriesList {
+    selections: Vec<Selection>,
+    series: Vec<ListedSeries>,
+}
+
+impl SeriesList {
+    /// Adds external labels, drops replica labels, keeps one shard and sorts: compute, not for the I/O threads.
+    pub(super) fn new(found: Vec<Found>, replica_labels: &[String], shard: Option<&ShardInfo>) -> Self {
+        let mut series = Vec::with_capacity(found.iter().map(|f| f.selection.len()).sum());
+        let mut selections = Vec::with_capacity(found.len());
+        for (selection, Found { added, selection: own }) in (0u32..).zip(found) {
+            for (index, labels) in (0u32..).zip(own.labels()) {
+                let unchanged = added.is_empty() && replica_labels.is_empty();
+                let labels =
+                    if unchanged { labels.clone() } else { labels.with_external(&added, replica_labels) };
+                if shard.is_none_or(|s| s.selects(&labels)) {
+                    series.push(ListedSeries { labels, selection, index });
+                }
+            }
+            selections.push(own);
+        }
+        // Added labels hardly change the order: mostly runs, which the standard sort finds.
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Self { selections, series }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub(super) fn labels(&self, index: usize) -> &Labels {
+        &self.series[index].labels
+    }
+
+    fn series_samples_max(&self, series: &ListedSeries) -> u64 {
+        self.selections[series.selection as usize].series_samples_max(series.index as usize)
+    }
+
+    /// Returns an upper bound of all samples.
+    pub(super) fn samples_max(&self) -> u64 {
+        self.series.iter().map(|s| self.series_samples_max(s)).sum()
+    }
+
+    fn batch_from(&self, start: usize, series_max: usize) -> Range<usize> {
+        let (mut end, mut samples) = (start, 0u64);
+        for series in self.series[start..].iter().take(series_max.clamp(1, BATCH_SERIES)) {
+            samples = samples.saturating_add(self.series_samples_max(series));
+            if samples > BATCH_SAMPLES && end > start {
+                break;
+            }
+            end += 1;
+        }
+        start..end
+    }
+
+    async fn read(&self, batch: Range<usize>) -> Result<Vec<(Labels, Vec<Sample>)>, StoreError> {
+        let mut wanted: Vec<(Vec<usize>, Vec<usize>)> = vec![Default::default(); self.selections.len()];
+        for (slot, series) in self.series[batch.clone()].iter().enumerate() {
+            let (indexes, slots) = &mut wanted[series.selection as usize];
+            indexes.push(series.index as usize);
+            slots.push(slot);
+        }
+        let asked = wanted.iter().zip(&self.selections).filter(|((indexes, _), _)| !indexes.is_empty());
+        let reads = asked.map(|((indexes, _), selection)| selection.read(indexes)).collect::<Vec<_>>();
+        let runs = futures::future::try_join_all(reads).await?;
+        let mut answer: Vec<(Labels, Vec<Sample>)> =
+            self.series[batch].iter().map(|s| (s.labels.clone(), Vec::new())).collect();
+        let slots = wanted.into_iter().map(|(_, slots)| slots).filter(|slots| !slots.is_empty());
+        for (slots, runs) in slots.zip(runs) {
+            for (slot, run) in slots.into_iter().zip(runs) {
+                answer[slot].1 = run;
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// Reads a list batch by batch.
+#[derive(Debug)]
+pub(super) struct BatchReader {
+    list: Arc<SeriesList>,
+    next: usize,
+    series_max: usize,
+}
+
+/// Some series of a list with their samples; a series may have none within the range.
+pub(super) type Batch = Vec<(Labels, Vec<Sample>)>;
+
+impl BatchReader {
+    /// Starts at the first series. `series_max` bounds a batch for answers that end early; 0 for no bound.
+    pub(super) fn new(list: Arc<SeriesList>, series_max: usize) -> Self {
+        let series_max = if series_max == 0 { usize::MAX } else { series_max };
+        Self { list, next: 0, series_max }
+    }
+
+    /// Returns the next batch, or `None` after the last.
+    pub(super) async fn read(&mut self) -> Result<Option<Batch>, StoreError> {
+        if self.next >= self.list.len() {
+            return Ok(None);
+        }
+        let batch = self.list.batch_from(self.next, self.series_max);
+        self.next = batch.end;
+        self.list.read(batch).await.map(Some)
+    }
+}

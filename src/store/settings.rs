@@ -1,0 +1,36 @@
+//! What the read APIs allow and how they name tenants.
+
+use std::time::Duration;
+
+use crate::model::TenantId;
+use crate::select::SelectLimits;
+
+/// How queries are served.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// The label that carries the tenant in StoreAPI answers.
+    pub tenant_label: String,
+    /// The HTTP header that carries the tenant.
+    pub tenant_header: http::HeaderName,
+    /// The tenant of HTTP requests without that header.
+    pub default_tenant: TenantId,
+    /// How long one query may take, its answer included.
+    pub query_timeout: Duration,
+    /// How many queries are served at once; further ones wait within their own time.
+    pub query_concurrency: usize,
+    /// What one query may select over all tenants. Samples count only where a query reads them, so the selector
+    /// itself must not limit them.
+    pub limits: SelectLimits,
+    /// How far back new samples may lie, where this process serves heads; none where it serves blocks only.
+    pub heads_max_age_ms: Option<i64>,
+}
+
+impl StoreSettings {
+    /// Returns the tenant that an HTTP request's headers name.
+    pub(super) fn tenant(&self, headers: &http::HeaderMap) -> Result<TenantId, crate::model::TenantError> {
+        match headers.get(&self.tenant_header) {
+            None => Ok(self.default_tenant.clone()),
+            Some(value) => TenantId::new(&String::from_utf8_lossy(value.as_bytes())),
+        }
+    }
+}
