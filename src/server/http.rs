@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
 use http::{Request, StatusCode};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
@@ -81,7 +82,11 @@ async fn forward(State(late): State<LateRoutes>, request: Request<Body>) -> Resp
 /// The listener's failure.
 pub async fn serve_http(listener: Listener, routes: Router, shutdown: Shutdown) -> std::io::Result<()> {
     let signal = shutdown.clone();
-    let serve = axum::serve(listener.inner, routes)
+    // Answers are written in few large pieces: waiting to fill a packet only delays the last one.
+    let incoming = listener.inner.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let serve = axum::serve(incoming, routes)
         .with_graceful_shutdown(async move { signal.wait().await })
         .into_future();
     tokio::pin!(serve);
