@@ -21,7 +21,7 @@ use crate::receive::{
     WriteEndpoint, recover,
 };
 use crate::runtime::{Clock, Cpu, Metrics, Random, Shutdown, SystemClock};
-use crate::select::{CatalogView, Selector};
+use crate::select::{CatalogView, SelectLimits, Selector};
 use crate::server::{FlushCall, LateRoutes, Listener, Readiness, admin_routes, serve_grpc, serve_http};
 use crate::store::Reads;
 use crate::wire::store_api::STORE_API_DESCRIPTORS;
@@ -79,8 +79,10 @@ impl Base {
         view: Option<Arc<CatalogView>>,
         query: &QueryArgs,
     ) -> Selector {
-        let limits = (query.limits(), READER_BYTES_MAX);
-        Selector::new(heads, view, self.bucket.clone(), self.cpu.clone(), limits)
+        // Samples count only where a query reads them, which the read APIs know.
+        let limits = SelectLimits { samples_max: 0, ..query.limits() };
+        let (bucket, cpu) = (self.bucket.clone(), self.cpu.clone());
+        Selector::new(heads, view, bucket, cpu, (limits, READER_BYTES_MAX))
     }
 
     /// Reads all catalogs once and goes on refreshing them.

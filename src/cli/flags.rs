@@ -175,6 +175,9 @@ pub(super) struct QueryArgs {
     /// How long a query may take.
     #[arg(long = "query.timeout", default_value = "2m", value_name = "DURATION", value_parser = positive_duration)]
     pub(super) query_timeout: Duration,
+    /// How many queries are served at once; further ones wait.
+    #[arg(long = "query.max-concurrency", default_value_t = 20, value_name = "N")]
+    pub(super) query_concurrency: usize,
     /// Most series that one query may select; 0 for no limit.
     #[arg(long = "store.limits.request-series", default_value_t = 0, value_name = "N")]
     request_series: usize,

@@ -60,6 +60,8 @@ pub(super) fn reads(
         tenant_header: tenants.tenant_header.clone(),
         default_tenant: tenants.default_tenant.clone(),
         query_timeout: query.query_timeout,
+        query_concurrency: query.query_concurrency,
+        limits: query.limits(),
         head_max_age_ms: max_age_ms,
     };
     let readiness = base.readiness.clone();

@@ -28,8 +28,11 @@ fn any_value() -> impl Strategy<Value = f64> {
 fn any_sample() -> impl Strategy<Value = Sample> {
     // Few distinct times, so that duplicates and conflicts are common; two raw windows.
     let start = prop_oneof![Just(0), Just(1_000), -50i64..50];
-    (-200i64..400, any_value(), start)
-        .prop_map(|(ts, value, start_ms)| Sample { ts_ms: ts * 120_000, value, start_ms })
+    (-200i64..400, any_value(), start).prop_map(|(ts, value, start_ms)| Sample {
+        ts_ms: ts * 120_000,
+        value,
+        start_ms,
+    })
 }
 
 proptest! {

@@ -105,10 +105,10 @@ async fn run_steps(steps: Vec<Step>) {
 async fn a_partial_write_keeps_the_good_part_and_names_the_first_bad_series() {
     let node = Rig::new().start().await;
     let good = (series(&[("__name__", "good")]), vec![Sample::new(rig::NOW_MS, 1.0)]);
-    let late = (series(&[("__name__", "late")]), vec![
-        Sample::new(rig::NOW_MS - 8 * 86_400_000, 1.0),
-        Sample::new(rig::NOW_MS, 2.0),
-    ]);
+    let late = (
+        series(&[("__name__", "late")]),
+        vec![Sample::new(rig::NOW_MS - 8 * 86_400_000, 1.0), Sample::new(rig::NOW_MS, 2.0)],
+    );
     let answer = node.write(Protocol::V1, &[good.clone(), late.clone()]).await;
     assert_eq!((answer.status, answer.samples_written), (400, 2));
     assert!(answer.text.contains("late") && answer.text.contains("--ingest.max-age"), "{}", answer.text);

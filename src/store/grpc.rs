@@ -13,7 +13,7 @@ use super::error::StoreError;
 use super::frames::FrameEncoder;
 use super::label_sets::{Truncated, label_names, label_values};
 use super::pump::{Sink, pump};
-use super::reads::{Deadline, Found, Reads, Shared};
+use super::reads::{Deadline, Found, Shared};
 use super::series_list::{BatchReader, SeriesList};
 use crate::model::{Matcher, TimeRange};
 use crate::wire::WireError;
@@ -26,14 +26,14 @@ use crate::wire::store_api::{
 /// So many series without chunks are encoded at once.
 const LABEL_SETS_AT_ONCE: usize = 4_096;
 
-/// `thanos.Store`; made by [`store_service`].
+/// `thanos.Store` over all tenants.
 #[derive(Debug)]
-pub struct StoreApi(Arc<Shared>);
+pub(super) struct StoreApi(Arc<Shared>);
 
-/// Returns the service `thanos.Store` over all tenants.
-#[must_use]
-pub fn store_service(reads: &Reads) -> StoreServer<StoreApi> {
-    StoreServer::new(StoreApi(Arc::clone(&reads.0)))
+impl StoreApi {
+    pub(super) fn service(shared: Arc<Shared>) -> StoreServer<Self> {
+        StoreServer::new(Self(shared))
+    }
 }
 
 /// Turns a failure into a gRPC status.

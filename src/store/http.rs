@@ -15,23 +15,22 @@ use super::error::StoreError;
 use super::json::{self, LabelObject};
 use super::label_sets::{Truncated, label_names, label_sets, label_values};
 use super::parameters::{Parameters, unescape_label_name};
-use super::reads::{Found, Reads, Shared};
+use super::reads::{Found, Shared};
 use super::remote_read;
 use crate::model::TenantId;
 
 /// The largest form, in bytes.
 const FORM_BYTES_MAX: usize = 1 << 20;
 
-/// Returns the read routes: `/api/v1/series`, `/api/v1/labels`, `/api/v1/label/{name}/values`,
-/// `/api/v1/status/buildinfo` and `/api/v1/read`, for the tenant of the header.
-pub fn read_routes(reads: &Reads) -> Router {
+/// Returns the routes, for the tenant of the header.
+pub(super) fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/api/v1/series", get(series).post(series))
         .route("/api/v1/labels", get(labels).post(labels))
         .route("/api/v1/label/{name}/values", get(values))
         .route("/api/v1/status/buildinfo", get(build_info))
         .route("/api/v1/read", post(remote_read::handle))
-        .with_state(Arc::clone(&reads.0))
+        .with_state(shared)
 }
 
 /// Reads a request's body within a limit.

@@ -1,40 +1,32 @@
 //! `thanos.info.Info` over gRPC: what this process serves.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tonic::{Request, Response, Status};
 
 use super::error::StoreError;
 use super::grpc::status;
-use super::reads::{Reads, Shared, tenant_labels};
+use super::reads::{Shared, tenant_labels};
 use crate::model::Labels;
 use crate::wire::store_api::info::info_server::{Info, InfoServer};
 use crate::wire::store_api::info::{InfoRequest, InfoResponse, StoreInfo, TsdbInfo};
 use crate::wire::store_api::{Label, LabelSet};
 
-/// `thanos.info.Info`; made by [`info_service`].
+/// `thanos.info.Info` over all tenants.
 #[derive(Debug)]
-pub struct InfoApi {
-    shared: Arc<Shared>,
-    ready: Arc<AtomicBool>,
-}
+pub(super) struct InfoApi(Arc<Shared>);
 
-/// Returns the service `thanos.info.Info`. Until `ready` it answers that the process is unavailable, which keeps
-/// queriers away.
-#[must_use]
-pub fn info_service(reads: &Reads, ready: Arc<AtomicBool>) -> InfoServer<InfoApi> {
-    InfoServer::new(InfoApi { shared: Arc::clone(&reads.0), ready })
+impl InfoApi {
+    pub(super) fn service(shared: Arc<Shared>) -> InfoServer<Self> {
+        InfoServer::new(Self(shared))
+    }
 }
 
 #[tonic::async_trait]
 impl Info for InfoApi {
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
-        if self.ready.load(Ordering::Acquire) {
-            Ok(Response::new(self.shared.info()))
-        } else {
-            Err(status(&StoreError::NotReady))
-        }
+        // An error keeps queriers away until the next time they ask.
+        if self.0.is_ready() { Ok(Response::new(self.0.info())) } else { Err(status(&StoreError::NotReady)) }
     }
 }
 
@@ -44,7 +36,7 @@ impl Shared {
         let label_sets = self.label_sets();
         let tsdb_infos =
             label_sets.iter().map(|labels| TsdbInfo { labels: Some(labels.clone()), min_time, max_time });
-        let component = if self.settings.heads_max_age_ms.is_some() { "receive" } else { "store" };
+        let component = if self.settings.head_max_age_ms.is_some() { "receive" } else { "store" };
         InfoResponse {
             component_type: component.to_owned(),
             store: Some(StoreInfo {
@@ -62,7 +54,7 @@ impl Shared {
     /// Returns the times that may be asked for, both inclusive. Heads take samples up to `max_age` back at any
     /// moment; blocks may gain newer samples at any moment.
     fn times(&self) -> (i64, i64) {
-        let heads = self.settings.heads_max_age_ms.map(|age| self.clock.now_ms().saturating_sub(age));
+        let heads = self.settings.head_max_age_ms.map(|age| self.clock.now_ms().saturating_sub(age));
         match (heads, self.selector.blocks_min_time_ms()) {
             (None, None) => (i64::MAX, i64::MIN),
             (Some(heads), Some(blocks)) => (heads.min(blocks), i64::MAX),

@@ -43,8 +43,5 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use grpc::{StoreApi, store_service};
-pub use http::read_routes;
-pub use info::{InfoApi, info_service};
 pub use reads::Reads;
 pub use settings::StoreSettings;

@@ -1,5 +1,6 @@
 //! What every read API shares: finding series within a query's bounds.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +8,11 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tonic::service::Routes;
 
 use super::error::StoreError;
+use super::grpc::StoreApi;
+use super::info::InfoApi;
 use super::instruments::Instruments;
 use super::settings::StoreSettings;
 use crate::model::{Labels, Matcher, TenantId, TimeRange};
@@ -22,12 +26,22 @@ const TENANTS_AT_ONCE: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Reads(pub(super) Arc<Shared>);
 
+/// Tells whether the process may be asked yet.
+struct Ready(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ready({})", (self.0)())
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) selector: Selector,
     pub(super) settings: StoreSettings,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) instruments: Instruments,
+    ready: Ready,
     shutdown: Shutdown,
     places: Arc<Semaphore>,
 }
@@ -47,22 +61,41 @@ pub(super) struct Deadline {
 }
 
 impl Reads {
-    /// Prepares the read side over a selector.
+    /// Prepares the read side over a selector. `ready` says whether queriers may come yet.
     #[must_use]
     pub fn new(
         selector: Selector,
         settings: StoreSettings,
         clock: Arc<dyn Clock>,
+        ready: Arc<dyn Fn() -> bool + Send + Sync>,
         shutdown: Shutdown,
         metrics: &Metrics,
     ) -> Self {
         let places = settings.query_concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let (places, instruments) = (Arc::new(Semaphore::new(places)), Instruments::new(metrics));
-        Self(Arc::new(Shared { selector, settings, clock, instruments, shutdown, places }))
+        let ready = Ready(ready);
+        Self(Arc::new(Shared { selector, settings, clock, instruments, ready, shutdown, places }))
+    }
+
+    /// Returns the services `thanos.Store` and `thanos.info.Info`, which serve all tenants.
+    #[must_use]
+    pub fn grpc_routes(&self) -> Routes {
+        Routes::new(StoreApi::service(Arc::clone(&self.0))).add_service(InfoApi::service(Arc::clone(&self.0)))
+    }
+
+    /// Returns `/api/v1/series`, `/api/v1/labels`, `/api/v1/label/{name}/values`, `/api/v1/status/buildinfo` and
+    /// `/api/v1/read`, which serve the tenant of the header.
+    #[must_use]
+    pub fn http_routes(&self) -> axum::Router {
+        super::http::routes(Arc::clone(&self.0))
     }
 }
 
 impl Shared {
+    pub(super) fn is_ready(&self) -> bool {
+        (self.ready.0)()
+    }
+
     /// Returns when a query must end that came now, given how long its client waits.
     pub(super) fn deadline(&self, client_waits: Option<Duration>) -> Deadline {
         let allowed = self.settings.query_timeout.min(client_waits.unwrap_or(Duration::MAX));

@@ -22,7 +22,7 @@ pub struct StoreSettings {
     /// itself must not limit them.
     pub limits: SelectLimits,
     /// How far back new samples may lie, where this process serves heads; none where it serves blocks only.
-    pub heads_max_age_ms: Option<i64>,
+    pub head_max_age_ms: Option<i64>,
 }
 
 impl StoreSettings {

@@ -211,7 +211,13 @@ impl Rig {
 }
 
 impl Node {
-    pub(super) async fn post(&self, content_type: &str, encoding: &str, tenant: &str, body: Vec<u8>) -> Answer {
+    pub(super) async fn post(
+        &self,
+        content_type: &str,
+        encoding: &str,
+        tenant: &str,
+        body: Vec<u8>,
+    ) -> Answer {
         let request = Request::post("/api/v1/receive")
             .header("content-type", content_type)
             .header("content-encoding", encoding)
@@ -228,16 +234,14 @@ impl Node {
     }
 
     pub(super) async fn write(&self, protocol: Protocol, batch: &[(Labels, Vec<Sample>)]) -> Answer {
-        let series: Vec<_> =
-            batch.iter().map(|(labels, samples)| SeriesToSend { labels, samples }).collect();
+        let series: Vec<_> = batch.iter().map(|(labels, samples)| SeriesToSend { labels, samples }).collect();
         let body = snappy::encode(&encode_request(protocol, &series)).unwrap();
         self.post(protocol.content_type(), "snappy", "t", body).await
     }
 
     /// Sends a request whose last bytes are cut off.
     pub(super) async fn write_damaged(&self, batch: &[(Labels, Vec<Sample>)]) -> Answer {
-        let series: Vec<_> =
-            batch.iter().map(|(labels, samples)| SeriesToSend { labels, samples }).collect();
+        let series: Vec<_> = batch.iter().map(|(labels, samples)| SeriesToSend { labels, samples }).collect();
         let mut body = encode_request(Protocol::V1, &series);
         body.extend_from_slice(&[0x0A, 0x7F, 0x00]);
         let body = snappy::encode(&body).unwrap();
