@@ -116,8 +116,13 @@ fn no_conditional_create(reason: &str) -> BucketError {
 
 /// Returns whether the store certainly did not take the object, so that there is nothing to find out.
 fn was_refused(error: &StoreError) -> bool {
-    matches!(error, StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. })
-        || is_unsupported(error)
+    let refused = matches!(
+        error,
+        StoreError::PermissionDenied { .. }
+            | StoreError::Unauthenticated { .. }
+            | StoreError::NotFound { .. }
+    );
+    refused || is_unsupported(error)
 }
 
 fn is_unsupported(error: &StoreError) -> bool {
