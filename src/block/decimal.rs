@@ -10,32 +10,34 @@ const SCALED_MAX: f64 = 9_007_199_254_740_992.0;
 /// Returns the integer whose division by the power gives back the very bits of `value`.
 #[inline]
 fn scale_exactly(value: f64, power: f64) -> Option<i64> {
-    let scaled = (value * power).round_ties_even();
-    // NaN fails the first comparison, -0.0 the second: an integer zero has no sign.
-    (scaled.abs() < SCALED_MAX && ((scaled as i64) as f64 / power).to_bits() == value.to_bits())
-        .then_some(scaled as i64)
+    let product = value * power;
+    // NaN fails every comparison.
+    let within = product.abs() < SCALED_MAX;
+    let whole = if within { product as i64 } else { 0 };
+    // To the nearest integer, without the library call that `round` is on older processors.
+    let rest = product - whole as f64;
+    let scaled = whole + i64::from(rest >= 0.5) - i64::from(rest <= -0.5);
+    // -0.0 fails the comparison of bits: an integer zero has no sign.
+    (within && scaled.abs() < SCALED_MAX as i64 && (scaled as f64 / power).to_bits() == value.to_bits())
+        .then_some(scaled)
 }
 
-/// Finds one scale at which all values are exact, and appends the scaled integers.
+/// Finds the least scale at which all values are exact, and appends the scaled integers.
 ///
-/// Returns `None`, with nothing appended, where there is no such scale. The scale is the least one at which each
-/// value seen so far was exact: a value exact at a lower scale stays exact at a higher one while it is below 2^53,
-/// since quotient and correct rounding are the same.
+/// Returns `None`, with nothing appended, where there is no such scale. A value exact at one scale stays exact at a
+/// higher one while its integer is below 2^53: the quotient is the same number, and division rounds it the same.
 pub(super) fn scale_values(values: &[f64], scaled: &mut Vec<i64>) -> Option<u8> {
-    let mut scale = 0;
-    for value in values {
-        while scale_exactly(*value, POWERS_OF_TEN[scale]).is_none() {
-            scale += 1;
-            if scale == POWERS_OF_TEN.len() {
-                return None;
-            }
-        }
-    }
     let start = scaled.len();
-    let power = POWERS_OF_TEN[scale];
+    let mut scale = 0;
     scaled.reserve(values.len());
     for value in values {
-        match scale_exactly(*value, power) {
+        let integer = scale_exactly(*value, POWERS_OF_TEN[scale]).or_else(|| {
+            let (higher, integer) = next_scale(*value, scale)?;
+            raise(&mut scaled[start..], higher - scale)?;
+            scale = higher;
+            Some(integer)
+        });
+        match integer {
             Some(integer) => scaled.push(integer),
             None => {
                 scaled.truncate(start);
@@ -44,4 +46,19 @@ pub(super) fn scale_values(values: &[f64], scaled: &mut Vec<i64>) -> Option<u8> 
         }
     }
     u8::try_from(scale).ok()
+}
+
+/// Returns the next scale at which a value is exact, with its integer.
+fn next_scale(value: f64, scale: usize) -> Option<(usize, i64)> {
+    let higher = POWERS_OF_TEN.iter().enumerate().skip(scale + 1);
+    higher.into_iter().find_map(|(scale, power)| Some((scale, scale_exactly(value, *power)?)))
+}
+
+/// Multiplies integers by 10^by; `None` where one leaves the range.
+fn raise(integers: &mut [i64], by: usize) -> Option<()> {
+    let factor = POWERS_OF_TEN[by] as i64;
+    for integer in integers {
+        *integer = integer.checked_mul(factor).filter(|raised| raised.abs() < SCALED_MAX as i64)?;
+    }
+    Some(())
 }

@@ -34,7 +34,7 @@ impl<T: ArrowPrimitiveType> Lists<T> {
     }
 
     fn end_row(&mut self, present: bool) {
-        // A batch holds at most a few hundred thousand elements.
+        // A batch ends soon after 65,536 elements.
         self.offsets.push(self.elements.len() as i32);
         self.rows.append(present);
     }

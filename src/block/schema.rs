@@ -35,9 +35,12 @@ pub(super) const VALUES: &str = "_values";
 /// The columns that hold samples, in column order: the last ones of the schema.
 pub(super) const SAMPLE_COLUMNS: [&str; 5] = [TS, ST, SCALE, SCALED, VALUES];
 
-/// Bytes of one page of a list column before compression: 32,768 samples. Small enough that reading one series
-/// decodes little else, large enough for zstd to see that neighbouring series share their timestamps.
-const SAMPLE_PAGE_BYTES: usize = 256 << 10;
+/// Bytes of one page of `_ts` before compression: 262,144 samples. Series of one target share their timestamps, and
+/// zstd sees that within a page only: 1 MiB costs 0.009 B a sample more, 256 KiB 0.07 B.
+const TS_PAGE_BYTES: usize = 2 << 20;
+/// Bytes of one page of the other list columns before compression: 131,072 samples. Reading one series decodes one
+/// such page of values; half of it would cost 0.008 B a sample.
+const VALUE_PAGE_BYTES: usize = 1 << 20;
 
 /// How label columns are represented in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,11 +133,12 @@ pub(super) fn writer_properties(
         properties = properties.set_column_statistics_enabled(column_path(name), EnabledStatistics::Chunk);
     }
     for name in [TS, ST, SCALED, VALUES] {
+        let page_bytes = if name == TS { TS_PAGE_BYTES } else { VALUE_PAGE_BYTES };
         let encoding = if name == VALUES { Encoding::PLAIN } else { Encoding::BYTE_STREAM_SPLIT };
         properties = properties
             .set_column_dictionary_enabled(list_path(name), false)
             .set_column_encoding(list_path(name), encoding)
-            .set_column_data_page_size_limit(list_path(name), SAMPLE_PAGE_BYTES);
+            .set_column_data_page_size_limit(list_path(name), page_bytes);
     }
     Ok(properties.set_column_dictionary_enabled(column_path(SERIES), false).build())
 }

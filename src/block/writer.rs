@@ -20,8 +20,8 @@ use crate::model::{Labels, METRIC_NAME, Sample, TimeRange};
 const ROW_GROUP_SAMPLES: u64 = 4_000_000;
 /// A row group ends with this many rows: series with few samples must not make label columns huge.
 const ROW_GROUP_ROWS: usize = 1 << 20;
-/// Rows are handed to the Parquet writer in batches of about this many samples.
-const BATCH_SAMPLES: usize = 1 << 18;
+/// Rows are handed to the Parquet writer in batches of about this many samples; more leaves the processor's cache.
+const BATCH_SAMPLES: usize = 1 << 16;
 /// Rows are handed to the Parquet writer in batches of at most this many rows.
 const BATCH_ROWS: usize = 1 << 13;
 
