@@ -10,7 +10,7 @@ use super::compose::Base;
 use super::flags::{CommonArgs, Output};
 use super::{Failure, print_line};
 use crate::bucket::ObjectKey;
-use crate::catalog::{BlockEntry, CatalogSettings, tenants};
+use crate::catalog::{BlockEntry, tenants};
 use crate::model::{ErrorKind, TenantId, Ulid, format_time_ms};
 
 /// Subcommands of `blocks`.
@@ -64,7 +64,7 @@ pub(super) async fn run(command: BlocksCommand) -> Result<(), Failure> {
     match command {
         BlocksCommand::Ls(args) => {
             args.common.start_logging();
-            let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
+            let base = Base::inspect(&args.common).await?;
             let live = live_blocks(&base, args.tenant).await?;
             match args.output {
                 Output::Json => print_line(json_text(&live.iter().map(as_json).collect())),
@@ -73,7 +73,7 @@ pub(super) async fn run(command: BlocksCommand) -> Result<(), Failure> {
         }
         BlocksCommand::Inspect(args) => {
             args.common.start_logging();
-            let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
+            let base = Base::inspect(&args.common).await?;
             let live = live_blocks(&base, args.tenant).await?;
             let found = live.iter().find(|l| l.block.id == args.id).ok_or_else(|| {
                 let message =

@@ -1,5 +1,6 @@
 //! The parts that long-running roles share, put together.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::Failure;
 use super::flags::{CatalogArgs, CommonArgs, IngestArgs, QueryArgs, READER_BYTES_MAX, TenantArgs};
@@ -15,10 +16,10 @@ use crate::bucket::Bucket;
 use crate::catalog::{CatalogSettings, Catalogs, tenants};
 use crate::head::Heads;
 use crate::log::{DiskLog, LogSettings, OsFiles};
-use crate::model::{ErrorKind, Labels};
+use crate::model::{ErrorKind, Labels, error_chain};
 use crate::receive::{
-    BlockTarget, Committer, CommitterMetrics, CutError, CutRequestQueue, Cutter, CutterRequests, OnCommit,
-    WriteEndpoint, recover,
+    BlockTarget, Commands, Committer, CommitterMetrics, CutError, CutRequestQueue, CutTiming, Cutter,
+    CutterRequests, OnCommit, WriteEndpoint, recover,
 };
 use crate::runtime::{Clock, Cpu, Metrics, Random, Shutdown, SystemClock};
 use crate::select::{CatalogView, SelectLimits, Selector};
@@ -29,8 +30,8 @@ use crate::wire::store_api::STORE_API_DESCRIPTORS;
 /// While replaying, heads above this size are cut, so that a long log needs no more memory than this.
 const REPLAY_HEAD_BYTES_MAX: usize = 1 << 30;
 
-/// How often garbage is looked for.
-const GARBAGE_INTERVAL: Duration = Duration::from_secs(600);
+/// How often garbage is looked for. Each look reads every kept version: some 340 GETs a tenant with 30-minute cuts.
+const GARBAGE_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
 
 /// What every role starts with.
 pub(super) struct Base {
@@ -64,12 +65,18 @@ impl Base {
             metrics,
             clock,
             random,
-            cpu: Cpu::start(0)?,
+            cpu: Cpu::start(compute_threads())?,
             bucket,
             catalogs,
             readiness: Readiness::new(),
             shutdown: Shutdown::new(),
         })
+    }
+
+    /// Opens the bucket of a command that only looks; a local one that does not exist is not made.
+    pub(super) async fn inspect(common: &CommonArgs) -> Result<Self, Failure> {
+        common.check_local_bucket()?;
+        Self::start(common, CatalogSettings::default(), false).await
     }
 
     /// Makes the selector over heads, blocks or both.
@@ -88,7 +95,13 @@ impl Base {
     /// Reads all catalogs once and goes on refreshing them.
     pub(super) async fn view(&self, args: &CatalogArgs) -> Result<Arc<CatalogView>, Failure> {
         let view = CatalogView::new(Arc::clone(&self.catalogs), &self.metrics);
-        view.refresh().await?;
+        if let Err(error) = view.refresh().await {
+            if view.tenants().is_empty() {
+                return Err(error.into());
+            }
+            // One damaged catalog must not keep the others from being served; its own queries say why they fail.
+            tracing::error!(error = error_chain(&error), "a catalog does not read");
+        }
         let (refreshed, interval, shutdown) = (Arc::clone(&view), args.refresh, self.shutdown.clone());
         tokio::spawn(async move { refreshed.run(interval, shutdown).await });
         Ok(view)
@@ -104,11 +117,19 @@ impl Base {
                     () = tokio::time::sleep(GARBAGE_INTERVAL) => {}
                 }
                 if let Err(error) = collect_all_garbage(&catalogs).await {
-                    tracing::warn!(%error, "cannot collect garbage, it is tried again later");
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "cannot collect garbage, it is tried again later"
+                    );
                 }
             }
         });
     }
+}
+
+/// One thread a core, and never one alone: a block that is being built must not hold up writes.
+fn compute_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
 }
 
 async fn collect_all_garbage(catalogs: &Catalogs) -> Result<(), crate::catalog::CatalogError> {
@@ -123,13 +144,15 @@ async fn collect_all_garbage(catalogs: &Catalogs) -> Result<(), crate::catalog::
 pub(super) async fn bind(flag: &str, address: SocketAddr) -> Result<Listener, Failure> {
     Listener::bind(address).await.map_err(|e| {
         let message = format!("--{flag} {address}: cannot listen there: {e}; choose another address or port");
-        Failure::new(ErrorKind::Locked, message)
+        let taken = e.kind() == std::io::ErrorKind::AddrInUse;
+        Failure::new(if taken { ErrorKind::Locked } else { ErrorKind::Invalid }, message)
     })
 }
 
 /// The writing side: recovery, the committing thread, the cut loop and the endpoint.
 pub(super) struct WriteSide {
     endpoint: WriteEndpoint,
+    commands: Commands,
     committer: std::thread::JoinHandle<()>,
     cutter: JoinHandle<Result<(), CutError>>,
     /// Ends the cut loop, after the last write.
@@ -171,7 +194,7 @@ impl WriteSide {
             random: base.random.clone(),
         };
         target.clear_pending()?;
-        let mut cutter = Cutter::new(target, Arc::clone(&heads), hand_over, on_commit, &base.metrics);
+        let mut cutter = Cutter::new(target, Arc::clone(&heads), on_commit, &base.metrics);
         let started_ms = base.clock.monotonic_ms();
         let recovered = recover(segments, &heads, &mut cutter, &mut log, REPLAY_HEAD_BYTES_MAX).await?;
         tracing::info!(
@@ -187,34 +210,47 @@ impl WriteSide {
             Failure::new(ErrorKind::Unavailable, format!("cannot start the committing thread: {e}"))
         })?;
         let stop_cutting = Shutdown::new();
-        let cutting = cutter.run(commands.clone(), ingest.cut_interval, requests, stop_cutting.clone());
+        let timing = CutTiming { interval: ingest.cut_interval, hand_over };
+        let cutting = cutter.run(commands.clone(), timing, requests, stop_cutting.clone());
         let settings = (ingest.settings(), tenants.settings());
         let endpoint = WriteEndpoint::new(
             settings,
             heads,
-            commands,
+            commands.clone(),
             base.cpu.clone(),
             Arc::clone(&base.clock),
             &base.metrics,
         );
-        Ok(Self { endpoint, committer, cutter: tokio::spawn(cutting), stop_cutting })
+        Ok(Self { endpoint, commands, committer, cutter: tokio::spawn(cutting), stop_cutting })
     }
 
     /// Serves remote write until `stop`, then cuts and commits what is left.
-    pub(super) async fn serve(self, listener: Listener, stop: Shutdown) -> Result<(), Failure> {
-        let routes = self.endpoint.routes();
-        serve_http(listener, routes, stop)
-            .await
-            .map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the remote-write listener: {e}")))?;
+    ///
+    /// # Errors
+    /// The last cut's failure, and at once the end of a part that should have gone on.
+    pub(super) async fn serve(mut self, listener: Listener, stop: Shutdown) -> Result<(), Failure> {
+        let ended =
+            |what: &str| Failure::new(ErrorKind::Internal, format!("{what} has ended; restart the process"));
+        tokio::select! {
+            served = serve_http(listener, self.endpoint.routes(), stop) => served.map_err(|e| {
+                Failure::new(ErrorKind::Unavailable, format!("the remote-write listener: {e}"))
+            })?,
+            _ = &mut self.cutter => return Err(ended("the cut loop")),
+            () = self.commands.ended() => return Err(ended("the committing thread")),
+        }
         self.stop_cutting.start();
         let committed = self.cutter.await;
+        self.commands.stop().await;
         if self.committer.join().is_err() {
             tracing::error!("the committing thread panicked");
         }
         match committed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                tracing::error!(%error, "the last cut is not committed, its samples stay in the log");
+                tracing::error!(
+                    error = error_chain(&error),
+                    "the last cut is not committed, its samples stay in the log"
+                );
                 Err(error.into())
             }
             Err(panicked) => Err(Failure::new(ErrorKind::Internal, panicked)),
@@ -250,7 +286,8 @@ fn receiver_name(data_dir: &Path, random: &Random) -> Result<String, Failure> {
     }
     std::fs::create_dir_all(data_dir).map_err(failed)?;
     let name = format!("receiver-{:012x}", random.next_u64() >> 16);
-    std::fs::write(&path, format!("{name}\n")).map_err(failed)?;
+    let mut file = std::fs::File::create(&path).map_err(failed)?;
+    file.write_all(format!("{name}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(name)
 }
 
@@ -258,7 +295,7 @@ fn receiver_name(data_dir: &Path, random: &Random) -> Result<String, Failure> {
 pub(super) struct ReadSide {
     late: LateRoutes,
     grpc: Option<Listener>,
-    tasks: Vec<JoinHandle<Result<(), Failure>>>,
+    tasks: JoinSet<Result<(), Failure>>,
 }
 
 impl ReadSide {
@@ -267,10 +304,11 @@ impl ReadSide {
         let late = LateRoutes::new();
         let admin = admin_routes(base.metrics.clone(), base.readiness.clone(), flush);
         let serving = serve_http(http, late.clone().behind(admin), base.shutdown.clone());
-        let task = tokio::spawn(async move {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
             serving.await.map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the HTTP listener: {e}")))
         });
-        Self { late, grpc: Some(grpc), tasks: vec![task] }
+        Self { late, grpc: Some(grpc), tasks }
     }
 
     /// Opens the query routes and gRPC, and says that the process is ready.
@@ -279,32 +317,53 @@ impl ReadSide {
         if let Some(listener) = self.grpc.take() {
             let serving =
                 serve_grpc(listener, reads.grpc_routes(), STORE_API_DESCRIPTORS, base.shutdown.clone());
-            self.tasks.push(tokio::spawn(async move {
+            self.tasks.spawn(async move {
                 serving
                     .await
                     .map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the gRPC listener: {e}")))
-            }));
+            });
         }
         base.readiness.set(true);
     }
 
+    /// Waits for the first listener to end; before shutdown that is a failure.
+    pub(super) async fn first_end(&mut self) -> Result<(), Failure> {
+        match self.tasks.join_next().await {
+            Some(Ok(Ok(()))) => {
+                Err(Failure::new(ErrorKind::Internal, "a listener has ended; restart the process"))
+            }
+            Some(Ok(failed)) => failed,
+            Some(Err(panicked)) => Err(Failure::new(ErrorKind::Internal, panicked)),
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits until every listener has ended.
-    pub(super) async fn ended(self) -> Result<(), Failure> {
-        for task in self.tasks {
-            task.await.map_err(|e| Failure::new(ErrorKind::Internal, e))??;
+    pub(super) async fn ended(mut self) -> Result<(), Failure> {
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.map_err(|e| Failure::new(ErrorKind::Internal, e))??;
         }
         Ok(())
     }
 }
 
 /// Returns what `POST /-/flush` does.
-pub(super) fn flush_call(requests: CutterRequests) -> FlushCall {
+pub(super) fn flush_call(requests: CutterRequests, readiness: Readiness) -> FlushCall {
     Arc::new(move || {
-        let requests = requests.clone();
+        let (requests, ready) = (requests.clone(), readiness.is_ready());
         Box::pin(async move {
+            if !ready {
+                return Err((
+                    ErrorKind::Unavailable,
+                    "starting or stopping: nothing to flush now".to_owned(),
+                ));
+            }
             match requests.cut().await {
                 Ok(report) => Ok(serde_json::json!(report).to_string()),
-                Err(error) => Err((error.kind(), format!("not committed yet, it is tried again: {error}"))),
+                Err(error) => Err((
+                    error.kind(),
+                    format!("not committed yet, it is tried again: {}", error_chain(&*error)),
+                )),
             }
         })
     })

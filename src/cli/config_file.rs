@@ -59,26 +59,34 @@ fn arguments(command: &Command, matches: &ArgMatches, file: Value) -> Result<Vec
         Value::Mapping(map) => map,
         _ => return Err("the file is not a mapping: write one `flag-name: value` a line".to_owned()),
     };
-    let known: Vec<(&str, &str)> = command
+    let known: Vec<(&str, &str, bool)> = command
         .get_arguments()
-        .filter_map(|arg| Some((arg.get_long()?, arg.get_id().as_str())))
-        .filter(|(long, _)| !matches!(*long, "config-file" | "help" | "version"))
+        .filter_map(|arg| Some((arg.get_long()?, arg.get_id().as_str(), arg.get_action().takes_values())))
+        .filter(|(long, ..)| !matches!(*long, "config-file" | "help" | "version"))
         .collect();
     let mut arguments = Vec::new();
     for (key, value) in map {
         let key = key.as_str().ok_or("a key is not text")?.to_owned();
-        let Some((long, id)) = known.iter().find(|(long, _)| *long == key) else {
-            let allowed = known.iter().map(|(long, _)| *long).collect::<Vec<_>>().join(", ");
+        let Some((long, id, takes_value)) = known.iter().find(|(long, ..)| *long == key) else {
+            let allowed = known.iter().map(|(long, ..)| *long).collect::<Vec<_>>().join(", ");
             return Err(format!("key {key:?} is not known; allowed are {allowed}"));
         };
         if matches.value_source(id) == Some(ValueSource::CommandLine) {
             continue;
         }
-        for text in values(&key, value)? {
-            arguments.push(OsString::from(format!("--{long}={text}")));
+        if *takes_value {
+            let values = values(&key, value)?.into_iter();
+            arguments.extend(values.map(|text| OsString::from(format!("--{long}={text}"))));
+        } else if switch(&key, &value)? {
+            arguments.push(OsString::from(format!("--{long}")));
         }
     }
     Ok(arguments)
+}
+
+/// Reads the value of a flag that is there or not.
+fn switch(key: &str, value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("key {key:?} is a switch: true and false are allowed"))
 }
 
 /// Writes a YAML value as flag values: a list repeats the flag, a mapping is passed on as YAML.

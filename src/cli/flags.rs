@@ -17,6 +17,9 @@ use crate::wire::remote_write::Limits;
 /// The memory that open blocks may take.
 pub(super) const READER_BYTES_MAX: u64 = 256 << 20;
 
+/// The log refuses larger label sets.
+const LABEL_SET_BYTES_MAX: usize = 1 << 20;
+
 fn duration(text: &str) -> Result<Duration, String> {
     let ms = parse_duration_ms(text).map_err(|e| e.to_string())?;
     Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
@@ -118,6 +121,17 @@ impl CommonArgs {
         };
     }
 
+    /// Refuses a data directory without a bucket, where that is what the command would read.
+    pub(super) fn check_local_bucket(&self) -> Result<(), Failure> {
+        let folder = self.data_dir.join("bucket");
+        if self.objstore_config.is_some() || self.objstore_config_file.is_some() || folder.is_dir() {
+            return Ok(());
+        }
+        let message =
+            format!("there is no bucket at {}: check --data-dir or --objstore.config", folder.display());
+        Err(Failure::new(ErrorKind::NotFound, message))
+    }
+
     /// Reads the object storage's configuration.
     pub(super) fn bucket_config(&self) -> Result<BucketConfig, Failure> {
         if let Some(path) = &self.objstore_config_file {
@@ -195,7 +209,7 @@ impl QueryArgs {
 /// Flags about the catalog.
 #[derive(Debug, Args)]
 pub(super) struct CatalogArgs {
-    /// How often readers look for newer catalog versions. Each look costs one GET a tenant.
+    /// How often readers look for newer catalog versions. Each look costs a LIST and one GET a tenant.
     #[arg(long = "catalog.refresh", default_value = "10s", value_name = "DURATION", value_parser = positive_duration)]
     pub(super) refresh: Duration,
 }
@@ -254,7 +268,7 @@ pub(super) struct IngestArgs {
     /// block and two of the catalog per tenant each time.
     #[arg(long = "head.cut-interval", default_value = "30m", value_name = "DURATION", value_parser = positive_duration)]
     pub(super) cut_interval: Duration,
-    /// Start although log segments are damaged: what can be read is replayed, the files move to <data-dir>/log/damaged.
+    /// Start although log segments are damaged: what can be read is replayed, the files are kept in <data-dir>/log/damaged.
     #[arg(long = "log.skip-damaged")]
     pub(super) skip_damaged: bool,
     #[command(flatten)]
@@ -274,6 +288,20 @@ impl IngestArgs {
                 value_bytes_max: self.max_label_value_bytes,
             },
         }
+    }
+
+    /// Refuses limits that let a label set grow beyond what a log entry takes.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let label_bytes =
+            self.max_label_name_bytes.saturating_add(self.max_label_value_bytes).saturating_add(24);
+        if self.max_labels.saturating_mul(label_bytes) <= LABEL_SET_BYTES_MAX {
+            return Ok(());
+        }
+        let message = format!(
+            "--ingest.max-labels times (--ingest.max-label-name-bytes plus --ingest.max-label-value-bytes) may be at most \
+             {LABEL_SET_BYTES_MAX} bytes: lower one of them"
+        );
+        Err(Failure::new(ErrorKind::Invalid, message))
     }
 
     /// Returns the external labels; none may be the tenant's.

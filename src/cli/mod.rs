@@ -79,6 +79,11 @@ impl Failure {
     fn new(kind: ErrorKind, message: impl std::fmt::Display) -> Self {
         Self { kind, message: message.to_string() }
     }
+
+    /// Makes a failure of an error and everything that caused it.
+    fn of(kind: ErrorKind, error: &dyn std::error::Error) -> Self {
+        Self { kind, message: crate::model::error_chain(error) }
+    }
 }
 
 /// Makes a [`Failure`] of a module's error.
@@ -86,7 +91,7 @@ macro_rules! failure_from {
     ($($error:ty),+ $(,)?) => {
         $(impl From<$error> for Failure {
             fn from(error: $error) -> Self {
-                Self::new(error.kind(), error)
+                Self::of(error.kind(), &error)
             }
         })+
     };

@@ -7,7 +7,7 @@ use super::flags::CommonArgs;
 use super::{Failure, print_line};
 use crate::block::{SqlFile, duckdb_views};
 use crate::bucket::ObjectKey;
-use crate::catalog::{BlockKind, CatalogSettings};
+use crate::catalog::BlockKind;
 use crate::model::{ErrorKind, Resolution, TenantId};
 
 /// SQL engines that views are written for.
@@ -36,7 +36,7 @@ pub(super) struct SqlViewArgs {
 
 pub(super) async fn run(args: SqlViewArgs) -> Result<(), Failure> {
     args.common.start_logging();
-    let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
+    let base = Base::inspect(&args.common).await?;
     let newest = base.catalogs.of(&args.tenant).newest(None).await?.ok_or_else(|| {
         let message = format!(
             "tenant {} has no blocks in this bucket: check --tenant and --objstore.config",

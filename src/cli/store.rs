@@ -40,7 +40,10 @@ pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
     read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), None));
     addresses.print("store", &base.bucket);
 
-    stop_signal().await?;
+    tokio::select! {
+        signal = stop_signal() => signal?,
+        ended = read_side.first_end() => return ended,
+    }
     base.readiness.set(false);
     base.shutdown.start();
     read_side.ended().await?;

@@ -51,6 +51,7 @@ impl WriteRole {
 
 pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Failure> {
     args.common.start_logging();
+    args.ingest.check()?;
     let external_labels = args.ingest.external_labels(&args.tenants.tenant_label)?;
     let base = Base::start(&args.common, args.ingest.history.settings()?, true).await?;
     let http = bind("http-address", args.listen.http_address).await?;
@@ -59,7 +60,8 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     let addresses = Addresses { http: http.address(), grpc: grpc.address(), write: Some(write.address()) };
 
     let (requests, queue) = CutterRequests::channel();
-    let mut read_side = ReadSide::start(&base, http, grpc, Some(flush_call(requests)));
+    let mut read_side =
+        ReadSide::start(&base, http, grpc, Some(flush_call(requests, base.readiness.clone())));
     let view = match role {
         WriteRole::Standalone => Some(base.view(&args.catalog).await?),
         WriteRole::Receive => None,
@@ -86,13 +88,18 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     let max_age = Some(args.ingest.settings().max_age_ms);
     read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), max_age));
     let stop_writes = Shutdown::new();
-    let writing = tokio::spawn(write_side.serve(write, stop_writes.clone()));
+    let mut writing = tokio::spawn(write_side.serve(write, stop_writes.clone()));
     addresses.print(role.name(), &base.bucket);
 
-    stop_signal().await?;
+    let defect = |e: tokio::task::JoinError| Failure::new(ErrorKind::Internal, e);
+    tokio::select! {
+        signal = stop_signal() => signal?,
+        ended = &mut writing => return ended.map_err(defect)?,
+        ended = read_side.first_end() => return ended,
+    }
     base.readiness.set(false);
     stop_writes.start();
-    let written = writing.await.map_err(|e| Failure::new(ErrorKind::Internal, e))?;
+    let written = writing.await.map_err(defect)?;
     base.shutdown.start();
     read_side.ended().await?;
     print_line("stopped");

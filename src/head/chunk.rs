@@ -81,7 +81,7 @@ impl SeriesSamples {
         let mut samples = Vec::new();
         for chunk in &self.sealed {
             if TimeRange::from_inclusive(chunk.min_ms, chunk.max_ms).overlaps(&range) {
-                let decoded = XorDecoder::new(&chunk.xor).map_while(Result::ok);
+                let decoded = decode_xor(&chunk.xor);
                 samples.extend(with_starts(decoded, &chunk.starts).filter(|s| range.contains(s.ts_ms)));
             }
         }
@@ -99,7 +99,7 @@ impl SeriesSamples {
             if window.contains(chunk.max_ms) {
                 visit(window.start_ms);
             } else {
-                let decoded = XorDecoder::new(&chunk.xor).map_while(Result::ok);
+                let decoded = decode_xor(&chunk.xor);
                 decoded.for_each(|(ts_ms, _)| visit(TimeRange::raw_window(ts_ms).start_ms));
             }
         }
@@ -116,6 +116,11 @@ fn encode_xor(samples: impl Iterator<Item = (i64, f64)>, out: &mut XorChunks) {
     out.clear();
     samples.for_each(|(ts_ms, value)| out.push(ts_ms, value));
     out.finish();
+}
+
+fn decode_xor(xor: &[u8]) -> impl Iterator<Item = (i64, f64)> {
+    // Ending early instead would commit a block that lacks samples.
+    XorDecoder::new(xor).map(|sample| sample.expect("a head decodes what it has encoded itself"))
 }
 
 /// Joins samples with their start timestamps.

@@ -12,6 +12,9 @@ use crate::tsdb::XorChunks;
 /// So many series are read under one lock, so that a large query does not hold up commits.
 const READ_SERIES: usize = 256;
 
+/// So many series are matched under one lock.
+const SELECT_SERIES: usize = 4_096;
+
 /// A series that a query selected.
 #[derive(Debug, Clone)]
 pub struct HeadSeries {
@@ -132,31 +135,36 @@ impl Head {
     /// Returns the series that match and whose samples' time span overlaps `range`, in no order.
     #[must_use]
     pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Vec<HeadSeries> {
-        let table = self.read_table();
-        let samples = self.read_samples();
+        let candidates = self.candidates(matchers);
         let mut selected = Vec::new();
-        let mut consider = |series: u32| {
-            let Some(own) = samples.get(series as usize) else { return };
-            let labels = table.labels(series);
-            if TimeRange::from_inclusive(own.min_ms, own.max_ms).overlaps(&range)
-                && match_labels(matchers, labels)
-            {
-                let samples_max = own.samples_max();
-                selected.push(HeadSeries { series, labels: labels.clone(), samples_max });
-            }
-        };
+        for slice in candidates.chunks(SELECT_SERIES) {
+            let (table, samples) = (self.read_table(), self.read_samples());
+            selected.extend(slice.iter().filter_map(|series| {
+                let own = samples.get(*series as usize)?;
+                let labels = table.labels(*series);
+                let inside = TimeRange::from_inclusive(own.min_ms, own.max_ms).overlaps(&range);
+                (inside && match_labels(matchers, labels)).then(|| HeadSeries {
+                    series: *series,
+                    labels: labels.clone(),
+                    samples_max: own.samples_max(),
+                })
+            }));
+        }
+        selected
+    }
+
+    /// Returns the series whose metric name can match.
+    fn candidates(&self, matchers: &[Matcher]) -> Vec<u32> {
         let on_metric = matchers.iter().filter(|m| m.name() == METRIC_NAME).collect::<Vec<_>>();
+        let table = self.read_table();
         match on_metric.iter().find(|m| m.kind() == MatchKind::Equal) {
-            Some(equal) => {
-                table.by_metric().get(equal.value()).into_iter().flatten().for_each(|s| consider(*s));
-            }
+            Some(equal) => table.by_metric().get(equal.value()).cloned().unwrap_or_default(),
             None => {
                 let names = table.by_metric().iter();
                 let names = names.filter(|(name, _)| on_metric.iter().all(|m| m.matches(name)));
-                names.flat_map(|(_, list)| list).for_each(|s| consider(*s));
+                names.flat_map(|(_, list)| list).copied().collect()
             }
         }
-        selected
     }
 
     /// Returns the samples of series within `range`, sorted, one per timestamp.

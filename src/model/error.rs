@@ -1,5 +1,21 @@
 //! What a failure asks of the caller, and how that is said over HTTP, gRPC and the shell.
 
+/// Writes an error with all its causes in one line. A cause that an error already quotes is not said twice.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let reason = inner.to_string();
+        if !text.contains(&reason) {
+            text.push_str(": ");
+            text.push_str(&reason);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
 /// The kind of a failure: what the caller should do about it.
 ///
 /// One table turns a kind into an HTTP status, a gRPC code, an exit code and "may be retried". For remote write

@@ -23,7 +23,7 @@ mod time;
 mod tests;
 
 pub use duration::{DurationError, format_duration_ms, parse_duration_ms};
-pub use error::ErrorKind;
+pub use error::{ErrorKind, error_chain};
 pub use labels::{LabelError, Labels, LabelsIter, METRIC_NAME, encode_label};
 pub use matcher::{MatchKind, Matcher, MatcherError, match_labels};
 pub use sample::{STALE_MARKER_BITS, Sample, is_stale, merge_samples, normalize_samples};

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::settings::IngestSettings;
 use crate::head::{Head, Heads};
 use crate::log::LoggedSample;
@@ -16,6 +18,8 @@ use crate::wire::{WireError, snappy};
 pub(super) struct Batch {
     pub(super) head: Arc<Head>,
     pub(super) samples: Vec<LoggedSample>,
+    /// The bytes in flight that it stands for.
+    pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
 /// What a request held, and what of it was refused.
@@ -89,7 +93,7 @@ fn decode_body(
     let Builder { mut samples, missing, mut tally, .. } = builder;
     number_missing(&head, &mut samples, missing);
     tally.samples_written = samples.len() as u64;
-    Ok((Batch { head, samples }, tally))
+    Ok((Batch { head, samples, room: None }, tally))
 }
 
 struct Builder<'a> {

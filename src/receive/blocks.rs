@@ -35,6 +35,9 @@ pub enum CutError {
         #[source]
         source: io::Error,
     },
+    /// A block file is not what was written into it.
+    #[error("{0} has changed since it was written: check the disk; the block is built again")]
+    Changed(PathBuf),
     /// A block could not be built.
     #[error("cannot build a block: {0}")]
     Block(#[from] BlockError),
@@ -58,6 +61,7 @@ impl CutError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::File { .. } | Self::Stopped => ErrorKind::Unavailable,
+            Self::Changed(_) => ErrorKind::Corrupt,
             Self::Block(error) => error.kind(),
             Self::Bucket(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
@@ -190,6 +194,22 @@ impl BlockTarget {
         Ok(PendingBlock { path, entry })
     }
 
+    /// Compares a block file with what was written: its samples leave the log once it is committed.
+    async fn check_file(&self, block: &PendingBlock) -> Result<(), CutError> {
+        let (path, wanted) = (block.path.clone(), block.entry.sha256.clone());
+        let failed = |source| CutError::File { path: block.path.clone(), source };
+        let hashed = self.cpu.run(move || -> io::Result<String> {
+            let mut hash = HashingWriter::new(io::sink());
+            io::copy(&mut File::open(&path)?, &mut hash)?;
+            Ok(hash.finish().2)
+        });
+        if hashed.await?.map_err(failed)? == wanted {
+            Ok(())
+        } else {
+            Err(CutError::Changed(block.path.clone()))
+        }
+    }
+
     /// Uploads the blocks and commits them together with what they cover of the log.
     pub(super) async fn commit(
         &self,
@@ -198,6 +218,7 @@ impl BlockTarget {
         (covered, forget_epochs): (Vec<CoverChange>, Vec<Ulid>),
     ) -> Result<Arc<Snapshot>, CutError> {
         for block in &pending.blocks {
+            self.check_file(block).await?;
             let key = ObjectKey::block(head.tenant(), block.entry.id);
             self.catalogs.bucket().create_from_file(&key, &block.path).await?;
             crash_point("cut.after_upload");

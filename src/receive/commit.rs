@@ -10,6 +10,7 @@ use ulid::Ulid;
 use super::batch::Batch;
 use crate::head::{Head, Heads};
 use crate::log::{DiskLog, LogError, TenantWrite};
+use crate::model::error_chain;
 use crate::runtime::{Clock, Metrics, crash_point};
 
 /// An entry stops gathering at this many samples, which bounds its memory and its replay.
@@ -23,8 +24,9 @@ const QUEUE_LENGTH: usize = 256;
 enum Command {
     Write { batch: Batch, done: oneshot::Sender<Result<(), Arc<LogError>>> },
     Cut { done: oneshot::Sender<CutPoint> },
-    Release { epoch: Ulid, through_seq: u64 },
+    Release { epoch: Ulid, through_seq: u64, done: oneshot::Sender<Result<(), Arc<LogError>>> },
     LogBytes { done: oneshot::Sender<u64> },
+    Stop,
 }
 
 /// Where a cut ended the heads.
@@ -67,8 +69,18 @@ impl Commands {
 
     /// Lets the log's entries go that every tenant's catalog covers.
     pub(super) async fn release(&self, epoch: Ulid, through_seq: u64) -> Result<(), CommitError> {
-        let command = Command::Release { epoch, through_seq };
-        self.0.send(command).await.map_err(|_| CommitError::Stopped)
+        let released = self.ask(|done| Command::Release { epoch, through_seq, done }).await?;
+        released.map_err(CommitError::Log)
+    }
+
+    /// Waits until the committing thread has ended.
+    pub async fn ended(&self) {
+        self.0.closed().await;
+    }
+
+    /// Ends the committing thread after the commands that wait.
+    pub async fn stop(&self) {
+        let _ = self.0.send(Command::Stop).await;
     }
 
     /// Returns the bytes that the log takes on disk, once all earlier commands are done.
@@ -125,7 +137,7 @@ impl Committer {
         Self { log, heads, clock, metrics }
     }
 
-    /// Starts the thread; it ends when every [`Commands`] is dropped.
+    /// Starts the thread; it ends with [`Commands::stop`] or when every [`Commands`] is dropped.
     ///
     /// # Errors
     /// The operating system's refusal to start a thread.
@@ -135,6 +147,9 @@ impl Committer {
         let handle = thread.spawn(move || {
             let mut next = None;
             while let Some(command) = next.take().or_else(|| receiver.blocking_recv()) {
+                if matches!(command, Command::Stop) {
+                    return;
+                }
                 next = self.carry_out(command, &mut receiver);
             }
         })?;
@@ -165,13 +180,11 @@ impl Committer {
                 let _ = done.send(self.cut());
                 None
             }
-            Command::Release { epoch, through_seq } => {
-                if let Err(error) = self.log.release(epoch, through_seq) {
-                    // What stays on disk is replayed as covered and released by a later cut.
-                    tracing::warn!(%error, %epoch, through_seq, "cannot let log segments go");
-                }
+            Command::Release { epoch, through_seq, done } => {
+                let _ = done.send(self.log.release(epoch, through_seq).map(|_| ()).map_err(Arc::new));
                 None
             }
+            Command::Stop => Some(Command::Stop),
             Command::LogBytes { done } => {
                 let _ = done.send(self.log.bytes());
                 None
@@ -197,7 +210,7 @@ impl Committer {
             }
             Err(error) => {
                 self.metrics.failures.inc();
-                tracing::error!(%error, "the log refused an entry, senders will retry");
+                tracing::error!(error = error_chain(&error), "the log refused an entry, senders will retry");
                 let error = Arc::new(error);
                 for w in waiting {
                     let _ = w.done.send(Err(Arc::clone(&error)));

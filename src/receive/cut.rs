@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use ulid::Ulid;
 
 use super::blocks::{BlockTarget, CutError, PendingBlocks};
-use super::commit::{Commands, CutPoint};
+use super::commit::{Commands, CommitError, CutPoint};
 use super::positions::Positions;
 use crate::catalog::{CatalogError, Snapshot};
 use crate::head::{Head, Heads};
+use crate::model::error_chain;
 use crate::runtime::{Metrics, Shutdown};
 
 /// How long to wait after a failed attempt; it doubles up to the last one.
@@ -76,6 +77,15 @@ struct CutMetrics {
     log_bytes: Gauge,
 }
 
+/// When the cut loop acts.
+#[derive(Debug, Clone, Copy)]
+pub struct CutTiming {
+    /// How often heads are cut.
+    pub interval: Duration,
+    /// How long readers elsewhere may still need a frozen head after its commit.
+    pub hand_over: Duration,
+}
+
 /// Called with every version that this process commits, before the head is released.
 pub type OnCommit = Box<dyn Fn(&Arc<Snapshot>) + Send + Sync>;
 
@@ -86,8 +96,10 @@ pub struct Cutter {
     positions: Positions,
     /// Epochs whose entries may still be in this receiver's log; catalogs may forget its other ones.
     logged_epochs: BTreeSet<Ulid>,
+    /// Those of them that ended before this process.
+    recovered_epochs: BTreeSet<Ulid>,
     pending: VecDeque<PendingCut>,
-    /// How long readers elsewhere may still need a frozen head after its commit.
+    /// See [`CutTiming::hand_over`]; zero until [`Cutter::run`], so that a long replay needs little memory.
     hand_over: Duration,
     on_commit: OnCommit,
     metrics: CutMetrics,
@@ -102,13 +114,7 @@ impl std::fmt::Debug for Cutter {
 impl Cutter {
     /// Prepares the loop.
     #[must_use]
-    pub fn new(
-        target: BlockTarget,
-        heads: Arc<Heads>,
-        hand_over: Duration,
-        on_commit: OnCommit,
-        metrics: &Metrics,
-    ) -> Self {
+    pub fn new(target: BlockTarget, heads: Arc<Heads>, on_commit: OnCommit, metrics: &Metrics) -> Self {
         let metrics = CutMetrics {
             cuts: metrics.register("head_cuts", "Cuts of the head", Counter::default()),
             failures: metrics.register(
@@ -131,8 +137,17 @@ impl Cutter {
             log_bytes: metrics.register("log_bytes", "Bytes of the log on disk", Gauge::default()),
         };
         let (positions, pending) = (Positions::default(), VecDeque::new());
-        let logged_epochs = BTreeSet::new();
-        Self { target, heads, positions, logged_epochs, pending, hand_over, on_commit, metrics }
+        Self {
+            target,
+            heads,
+            positions,
+            logged_epochs: BTreeSet::new(),
+            recovered_epochs: BTreeSet::new(),
+            pending,
+            hand_over: Duration::ZERO,
+            on_commit,
+            metrics,
+        }
     }
 
     pub(super) fn target(&self) -> &BlockTarget {
@@ -143,21 +158,24 @@ impl Cutter {
         &mut self.positions
     }
 
-    pub(super) fn hold_epochs(&mut self, epochs: impl IntoIterator<Item = Ulid>) {
-        self.logged_epochs.extend(epochs);
+    /// Says which epochs are in the log: those of earlier processes, and the one that goes on.
+    pub(super) fn hold_epochs(&mut self, recovered: impl IntoIterator<Item = Ulid>, own: Ulid) {
+        self.recovered_epochs.extend(recovered);
+        self.logged_epochs.extend(self.recovered_epochs.iter().copied().chain([own]));
     }
 
-    /// Cuts every `interval`, on request and once more at shutdown, until then.
+    /// Cuts at its interval, on request and once more at shutdown, until then.
     ///
     /// # Errors
     /// The last cut's failure: what is not committed stays in the log.
     pub async fn run(
         mut self,
         commands: Commands,
-        interval: Duration,
+        CutTiming { interval, hand_over }: CutTiming,
         mut requests: CutRequestQueue,
         shutdown: Shutdown,
     ) -> Result<(), CutError> {
+        self.hand_over = hand_over;
         let mut next_cut = tokio::time::Instant::now() + interval;
         let mut retry = RETRY_FIRST;
         loop {
@@ -177,7 +195,11 @@ impl Cutter {
             let outcome = self.commit_pending(&commands).await.map_err(Arc::new);
             retry = if outcome.is_ok() { RETRY_FIRST } else { (retry * 2).min(RETRY_LAST) };
             if let Err(error) = &outcome {
-                tracing::error!(%error, retry_seconds = retry.as_secs(), "a cut is not committed yet");
+                tracing::error!(
+                    error = error_chain(&**error),
+                    retry_seconds = retry.as_secs(),
+                    "a cut is not committed yet"
+                );
             }
             if let Some(done) = asked {
                 let _ = done.send(outcome);
@@ -224,33 +246,53 @@ impl Cutter {
     }
 
     async fn commit_all(&mut self, commands: &Commands, report: &mut CutReport) -> Result<(), CutError> {
-        while !self.pending.is_empty() {
-            let release = self.commit_oldest(report).await?;
-            for (epoch, through_seq) in &release {
-                commands.release(*epoch, *through_seq).await.map_err(|_| CutError::Stopped)?;
-            }
-            // The last one is the epoch that goes on; the others were recovered whole and are gone now.
-            for (epoch, _) in release.split_last().map_or(&[][..], |(_, earlier)| earlier) {
-                self.logged_epochs.remove(epoch);
+        let (release, outcome) = self.commit_heads(report).await;
+        for (epoch, through_seq) in release {
+            match commands.release(epoch, through_seq).await {
+                // A recovered epoch is gone whole; the one that goes on stays.
+                Ok(()) if self.recovered_epochs.remove(&epoch) => {
+                    self.logged_epochs.remove(&epoch);
+                }
+                Ok(()) => {}
+                Err(CommitError::Stopped) => return Err(CutError::Stopped),
+                Err(error) => {
+                    tracing::warn!(error = error_chain(&error), %epoch, "cannot let log segments go, the next cut tries again");
+                    self.positions.recover(epoch, through_seq);
+                }
             }
         }
-        Ok(())
+        outcome
     }
 
-    /// Commits every head of the oldest cut; returns the log entries that may go then.
-    pub(super) async fn commit_oldest(
+    /// Commits the heads of all cuts, oldest first. A tenant that fails waits with its later heads; the others go
+    /// on. Returns the log entries that may go: those of cuts that are committed whole, up to the first that is not.
+    pub(super) async fn commit_heads(
         &mut self,
         report: &mut CutReport,
-    ) -> Result<Vec<(Ulid, u64)>, CutError> {
-        let Some(mut cut) = self.pending.pop_front() else { return Ok(Vec::new()) };
-        while let Some(mut pending) = cut.heads.pop_front() {
-            if let Err(error) = self.commit_head(&mut pending, report).await {
-                cut.heads.push_front(pending);
-                self.pending.push_front(cut);
-                return Err(error);
+    ) -> (Vec<(Ulid, u64)>, Result<(), CutError>) {
+        let (mut failed, mut outcome) = (BTreeSet::new(), Ok(()));
+        for mut cut in std::mem::take(&mut self.pending) {
+            for mut pending in std::mem::take(&mut cut.heads) {
+                let tenant = pending.head.tenant().clone();
+                if !failed.contains(&tenant) {
+                    match self.commit_head(&mut pending, report).await {
+                        Ok(()) => continue,
+                        Err(error) => {
+                            tracing::warn!(error = error_chain(&error), %tenant, "a head is not committed");
+                            failed.insert(tenant);
+                            outcome = outcome.and(Err(error));
+                        }
+                    }
+                }
+                cut.heads.push_back(pending);
             }
+            self.pending.push_back(cut);
         }
-        Ok(cut.release)
+        let mut release = Vec::new();
+        while self.pending.front().is_some_and(|cut| cut.heads.is_empty()) {
+            release.extend(self.pending.pop_front().into_iter().flat_map(|cut| cut.release));
+        }
+        (release, outcome)
     }
 
     async fn commit_head(
@@ -273,7 +315,11 @@ impl Cutter {
                 // These blocks can never be committed under their names or columns; the next attempt makes new ones.
                 if matches!(
                     error,
-                    CutError::Catalog(CatalogError::DoomedKey { .. } | CatalogError::LabelColumn { .. })
+                    CutError::Changed(_)
+                        | CutError::File { .. }
+                        | CutError::Catalog(
+                            CatalogError::DoomedKey { .. } | CatalogError::LabelColumn { .. }
+                        )
                 ) {
                     built.discard();
                     pending.built = None;

@@ -18,7 +18,7 @@ use super::batch::{Batch, Tally, decode_request};
 use super::commit::{Commands, CommitError};
 use super::settings::{IngestSettings, TenantSettings};
 use crate::head::Heads;
-use crate::model::{ErrorKind, TenantError, TenantId};
+use crate::model::{ErrorKind, TenantError, TenantId, error_chain};
 use crate::runtime::{Clock, Cpu, CpuError, Metrics};
 use crate::wire::remote_write::Protocol;
 use crate::wire::{WireError, snappy};
@@ -55,11 +55,11 @@ enum WriteError {
 impl WriteError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Tenant(_) | Self::Body(_) => ErrorKind::Invalid,
+            Self::Tenant(_) => ErrorKind::Invalid,
             Self::Encoding(_) => ErrorKind::Unsupported,
             Self::BodyTooLarge(_) => ErrorKind::TooLarge,
-            // Not 429: by default a Prometheus drops its data then.
-            Self::NoRoom | Self::Commit(_) => ErrorKind::Unavailable,
+            // Not 429, and not 400 for a slow link: a Prometheus drops its data then.
+            Self::Body(_) | Self::NoRoom | Self::Commit(_) => ErrorKind::Unavailable,
             Self::Wire(error) => error.kind(),
             Self::Cpu(_) => ErrorKind::Internal,
         }
@@ -157,9 +157,9 @@ async fn handle(State(endpoint): State<WriteEndpoint>, request: Request<Body>) -
         Err(error) => {
             let kind = error.kind();
             if kind.http_status() >= 500 {
-                tracing::warn!(%error, "a write was not taken");
+                tracing::warn!(error = error_chain(&error), "a write was not taken");
             }
-            answer(kind.http_status(), 0, error.to_string())
+            answer(kind.http_status(), 0, error_chain(&error))
         }
     };
     shared.metrics.requests.get_or_create(&Status { code: response.status().as_u16() }).inc();
@@ -196,9 +196,10 @@ impl Shared {
         if length > self.ingest.body_bytes_max {
             return Err(WireError::BodyTooLarge { bytes: length, limit: self.ingest.body_bytes_max }.into());
         }
-        // Held until the samples are in the head: batches wait for the log with about this many bytes.
-        let _decoded_permit = self.room(&self.decoded_room, length).await?;
-        let (batch, tally) = self.decode(compressed, protocol, tenant).await?;
+        // Goes with the batch until its samples are in the head, even where the client does not wait for that.
+        let decoded_permit = self.room(&self.decoded_room, length).await?;
+        let (mut batch, tally) = self.decode(compressed, protocol, tenant).await?;
+        batch.room = Some(decoded_permit);
         if !batch.samples.is_empty() {
             self.commands.write(batch).await?;
         }

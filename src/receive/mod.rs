@@ -36,7 +36,7 @@ mod tests;
 
 pub use blocks::{BlockTarget, CutError};
 pub use commit::{Commands, Committer, CommitterMetrics};
-pub use cut::{CutReport, CutRequestQueue, Cutter, CutterRequests, OnCommit};
+pub use cut::{CutReport, CutRequestQueue, CutTiming, Cutter, CutterRequests, OnCommit};
 pub use endpoint::WriteEndpoint;
 pub use recover::{RecoverError, Recovered, recover};
 pub use settings::{IngestSettings, TenantSettings};

@@ -77,7 +77,7 @@ pub async fn recover(
     head_bytes_max: usize,
 ) -> Result<Recovered, RecoverError> {
     let mut recovered = Recovered { segments: segments.len(), ..Recovered::default() };
-    cutter.hold_epochs(segments.iter().map(RecoveredSegment::epoch).chain([log.epoch()]));
+    cutter.hold_epochs(segments.iter().map(RecoveredSegment::epoch), log.epoch());
     for segment in segments {
         let (epoch, last_seq) = (segment.epoch(), segment.last_seq());
         recovered.samples += replay_segment(segment, heads, cutter).await?;
@@ -85,7 +85,9 @@ pub async fn recover(
         if heads.bytes() > head_bytes_max {
             recovered.cuts += 1;
             cutter.take_over(CutPoint { heads: heads.freeze(), epoch, through_seq: last_seq });
-            for (epoch, through_seq) in cutter.commit_oldest(&mut CutReport::default()).await? {
+            let (release, outcome) = cutter.commit_heads(&mut CutReport::default()).await;
+            outcome?;
+            for (epoch, through_seq) in release {
                 log.release(epoch, through_seq)?;
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::block::BlockError;
 use crate::catalog::CatalogError;
-use crate::model::{ErrorKind, Ulid};
+use crate::model::{ErrorKind, TenantId, Ulid};
 use crate::runtime::CpuError;
 
 /// Why a selection failed.
@@ -11,6 +11,16 @@ pub enum SelectError {
     /// A catalog part could not be read.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// A tenant's catalog could not be read since this process started.
+    #[error("the catalog of tenant {tenant} does not read: {reason}")]
+    Unreadable {
+        /// The tenant.
+        tenant: TenantId,
+        /// Why, at the last attempt.
+        reason: String,
+        /// What the failure asks of the caller.
+        kind: ErrorKind,
+    },
     /// A block could not be read.
     #[error("block {id}: {source}")]
     Block {
@@ -52,7 +62,7 @@ impl SelectError {
         match self {
             Self::Catalog(error) => error.kind(),
             Self::Block { source, .. } => source.kind(),
-            Self::Open { kind, .. } => *kind,
+            Self::Open { kind, .. } | Self::Unreadable { kind, .. } => *kind,
             Self::Cpu(_) => ErrorKind::Internal,
             Self::TooManySeries(_) | Self::TooManySamples(_) => ErrorKind::TooLarge,
         }

@@ -78,8 +78,10 @@ impl Selector {
     }
 
     /// Returns the sets of external labels that a tenant's samples carry.
-    #[must_use]
-    pub fn external_labels(&self, tenant: &TenantId) -> Vec<Labels> {
+    ///
+    /// # Errors
+    /// A catalog part that cannot be read.
+    pub async fn external_labels(&self, tenant: &TenantId) -> Result<Vec<Labels>, SelectError> {
         let mut sets: Vec<Labels> = Vec::new();
         if let Some((heads, external)) = &self.heads
             && !heads.of_tenant(tenant).is_empty()
@@ -87,13 +89,13 @@ impl Selector {
             sets.push(external.clone());
         }
         if let Some(snapshot) = self.view.as_ref().and_then(|view| view.snapshot(tenant)) {
-            for block in &snapshot.version().blocks {
+            for block in snapshot.blocks().await? {
                 if !sets.contains(&block.external_labels) {
                     sets.push(block.external_labels.clone());
                 }
             }
         }
-        sets
+        Ok(sets)
     }
 
     /// Returns the time of the first sample in blocks, where there are any.
@@ -152,6 +154,9 @@ impl Selector {
         if let Some((heads, external)) = &self.heads {
             let heads = heads.of_tenant(tenant).into_iter();
             sources.extend(heads.map(|head| (external.clone(), Source::Head(head))));
+        }
+        if let Some(unreadable) = self.view.as_ref().and_then(|view| view.unreadable(tenant)) {
+            return Err(unreadable);
         }
         if let Some(snapshot) = self.view.as_ref().and_then(|view| view.snapshot(tenant)) {
             for block in snapshot.blocks_in(range).await? {

@@ -26,18 +26,21 @@ impl InfoApi {
 impl Info for InfoApi {
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
         // An error keeps queriers away until the next time they ask.
-        if self.0.is_ready() { Ok(Response::new(self.0.info())) } else { Err(status(&StoreError::NotReady)) }
+        if !self.0.is_ready() {
+            return Err(status(&StoreError::NotReady));
+        }
+        self.0.info().await.map(Response::new).map_err(|error| status(&error))
     }
 }
 
 impl Shared {
-    fn info(&self) -> InfoResponse {
+    async fn info(&self) -> Result<InfoResponse, StoreError> {
         let (min_time, max_time) = self.times();
-        let label_sets = self.label_sets();
+        let label_sets = self.label_sets().await?;
         let tsdb_infos =
             label_sets.iter().map(|labels| TsdbInfo { labels: Some(labels.clone()), min_time, max_time });
         let component = if self.settings.head_max_age_ms.is_some() { "receive" } else { "store" };
-        InfoResponse {
+        Ok(InfoResponse {
             component_type: component.to_owned(),
             store: Some(StoreInfo {
                 min_time,
@@ -48,7 +51,7 @@ impl Shared {
             }),
             label_sets,
             ..InfoResponse::default()
-        }
+        })
     }
 
     /// Returns the times that may be asked for, both inclusive. Heads take samples up to `max_age` back at any
@@ -63,16 +66,16 @@ impl Shared {
     }
 
     /// Returns the labels that series of each tenant and producer carry.
-    fn label_sets(&self) -> Vec<LabelSet> {
+    async fn label_sets(&self) -> Result<Vec<LabelSet>, StoreError> {
         let mut sets: Vec<Labels> = Vec::new();
         for tenant in self.selector.tenants() {
             let own = tenant_labels(&self.settings.tenant_label, &tenant);
-            let external = self.selector.external_labels(&tenant);
+            let external = self.selector.external_labels(&tenant).await?;
             sets.extend(external.iter().map(|external| external.with_external(&own, &[])));
         }
         sets.sort();
         sets.dedup();
-        sets.iter().map(label_set).collect()
+        Ok(sets.iter().map(label_set).collect())
     }
 }
 

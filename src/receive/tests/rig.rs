@@ -172,14 +172,15 @@ impl Rig {
         target.clear_pending().unwrap();
         let installed = Arc::clone(&view);
         let on_commit: OnCommit = Box::new(move |snapshot| installed.install(snapshot));
-        let mut cutter = Cutter::new(target, Arc::clone(&heads), Duration::ZERO, on_commit, &metrics);
+        let mut cutter = Cutter::new(target, Arc::clone(&heads), on_commit, &metrics);
         // So small that replay cuts between any two segments.
         recover(segments, &heads, &mut cutter, &mut log, 1).await.unwrap();
         let figures = CommitterMetrics::new(&metrics);
         let committer = Committer::new(log, Arc::clone(&heads), Arc::clone(&self.clock) as _, figures);
         let (commands, committer) = committer.start().unwrap();
+        let timing = CutTiming { interval: Duration::from_secs(3_600), hand_over: Duration::ZERO };
         let ((requests, queue), stop) = (CutterRequests::channel(), Shutdown::new());
-        let cutting = cutter.run(commands.clone(), Duration::from_secs(3_600), queue, stop.clone());
+        let cutting = cutter.run(commands.clone(), timing, queue, stop.clone());
         let ingest = IngestSettings {
             max_age_ms: 7 * 86_400_000,
             max_future_ms: 600_000,
