@@ -4,7 +4,12 @@
 /// `<name>=3*off->return` for the fourth time it is passed (the `fail` crate's syntax).
 pub fn crash_point(name: &str) {
     #[cfg(feature = "failpoints")]
-    fail::fail_point!(name, |_| std::process::abort());
+    {
+        // Read once, and never torn down: the points stay set until the process ends.
+        static SET_UP: std::sync::Once = std::sync::Once::new();
+        SET_UP.call_once(|| std::mem::forget(fail::FailScenario::setup()));
+        fail::fail_point!(name, |_| std::process::abort());
+    }
     #[cfg(not(feature = "failpoints"))]
     let _ = name;
 }
