@@ -36,6 +36,9 @@ pub enum Grouping {
     Merged,
 }
 
+/// A source and the matchers that remain for it.
+type Asked = (Source, Arc<Vec<Matcher>>);
+
 /// Finds series in heads and blocks; clones share everything.
 #[derive(Debug, Clone)]
 pub struct Selector {
@@ -123,7 +126,7 @@ impl Selector {
         matchers_for: &(dyn Fn(&Labels) -> Option<Vec<Matcher>> + Send + Sync),
         grouping: Grouping,
     ) -> Result<Vec<Selection>, SelectError> {
-        let mut groups: BTreeMap<Labels, Vec<(Source, Arc<Vec<Matcher>>)>> = BTreeMap::new();
+        let mut groups: BTreeMap<Labels, Vec<Asked>> = BTreeMap::new();
         for (external, source) in self.sources(tenant, range).await? {
             let Some(matchers) = matchers_for(&external) else { continue };
             if source.can_match(&matchers) {
@@ -194,9 +197,10 @@ impl Selector {
         if series_max > 0 && selections.iter().map(Selection::len).sum::<usize>() > series_max {
             return Err(SelectError::TooManySeries(series_max));
         }
-        Ok(if samples_max > 0 && selections.iter().map(Selection::samples_max).sum::<u64>() > samples_max {
+        if samples_max > 0 && selections.iter().map(Selection::samples_max).sum::<u64>() > samples_max {
             return Err(SelectError::TooManySamples(samples_max));
-        })
+        }
+        Ok(())
     }
 }
 
