@@ -87,7 +87,7 @@ impl Reads {
     /// `/api/v1/read`, which serve the tenant of the header.
     #[must_use]
     pub fn http_routes(&self) -> axum::Router {
-        super::http::routes(Arc::clone(&self.0))
+        super::metadata::routes(Arc::clone(&self.0))
     }
 }
 
