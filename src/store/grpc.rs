@@ -28,7 +28,7 @@ const LABEL_SETS_AT_ONCE: usize = 4_096;
 
 /// `thanos.Store` over all tenants.
 #[derive(Debug)]
-pub(super) struct StoreApi(Arc<Shared>);
+pub(super) struct StoreApi(pub(super) Arc<Shared>);
 
 impl StoreApi {
     pub(super) fn service(shared: Arc<Shared>) -> StoreServer<Self> {
@@ -132,8 +132,9 @@ impl Shared {
         let started_ms = self.clock.monotonic_ms();
         let answer = self.within(deadline, self.answer_series(&request, &sink));
         let outcome = tokio::select! {
-            outcome = answer => outcome,
+            biased;
             () = sink.closed() => return self.instruments.abandoned("Series"),
+            outcome = answer => outcome,
         };
         let took_ms = self.clock.monotonic_ms() - started_ms;
         self.instruments.ended("Series", took_ms, outcome.as_ref().err());

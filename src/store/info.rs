@@ -14,7 +14,7 @@ use crate::wire::store_api::{Label, LabelSet};
 
 /// `thanos.info.Info` over all tenants.
 #[derive(Debug)]
-pub(super) struct InfoApi(Arc<Shared>);
+pub(super) struct InfoApi(pub(super) Arc<Shared>);
 
 impl InfoApi {
     pub(super) fn service(shared: Arc<Shared>) -> InfoServer<Self> {

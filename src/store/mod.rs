@@ -27,11 +27,11 @@
 mod error;
 mod frames;
 mod grpc;
-mod http;
 mod info;
 mod instruments;
 mod json;
 mod label_sets;
+mod metadata;
 mod parameters;
 mod pump;
 mod reads;

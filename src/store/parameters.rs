@@ -6,6 +6,9 @@ use super::error::StoreError;
 use super::selector_text::parse_selector;
 use crate::model::{Matcher, TimeRange};
 
+#[cfg(test)]
+mod tests;
+
 /// The times that Prometheus' own clients send for "no bound".
 const MIN_TIME_TEXT: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME_TEXT: &str = "292277025-08-18T07:12:54.999999999Z";

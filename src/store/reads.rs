@@ -85,9 +85,8 @@ impl Reads {
 
     /// Returns `/api/v1/series`, `/api/v1/labels`, `/api/v1/label/{name}/values`, `/api/v1/status/buildinfo` and
     /// `/api/v1/read`, which serve the tenant of the header.
-    #[must_use]
     pub fn http_routes(&self) -> axum::Router {
-        super::http::routes(Arc::clone(&self.0))
+        super::metadata::routes(Arc::clone(&self.0))
     }
 }
 
@@ -150,7 +149,7 @@ impl Shared {
         // Collected first: a lazy map over borrowed closures is not general enough for a spawned future.
         let selects = futures::stream::iter(selects.collect::<Vec<_>>()).buffered(TENANTS_AT_ONCE);
         let found: Vec<Vec<Found>> = selects.try_collect().await?;
-        let found = found.into_iter().flatten().collect();
+        let found: Vec<Found> = found.into_iter().flatten().collect();
         self.check_series(&found)?;
         Ok(found)
     }
@@ -168,12 +167,12 @@ impl Shared {
         let matchers_for = |_: &Labels| Some(matchers.to_vec());
         let selections = self.selector.select(tenant, range, &matchers_for, Grouping::Merged).await?;
         let found = selections.into_iter().map(|selection| Found { added: Labels::empty(), selection });
-        let found = found.filter(|f| !f.selection.is_empty()).collect();
+        let found: Vec<Found> = found.filter(|f| !f.selection.is_empty()).collect();
         self.check_series(&found)?;
         Ok(found)
     }
 
-    fn check_series(&self, found: &Vec<Found>) -> Result<(), StoreError> {
+    fn check_series(&self, found: &[Found]) -> Result<(), StoreError> {
         let allowed = self.settings.limits.series_max;
         if allowed > 0 && found.iter().map(|f| f.selection.len()).sum::<usize>() > allowed {
             return Err(SelectError::TooManySeries(allowed).into());

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::StoreError;
-use super::http::read_body;
+use super::metadata::read_body;
 use super::pump::{Encode, Sink, pump};
 use super::reads::{Deadline, Shared};
 use super::series_list::{Batch, BatchReader, SeriesList};
@@ -133,8 +133,9 @@ impl Shared {
             Ok(())
         };
         let outcome = tokio::select! {
-            outcome = self.within(deadline, work) => outcome,
+            biased;
             () = sink.closed() => return self.instruments.abandoned(METHOD),
+            outcome = self.within(deadline, work) => outcome,
         };
         let took_ms = self.clock.monotonic_ms() - started_ms;
         self.instruments.ended(METHOD, took_ms, outcome.as_ref().err());

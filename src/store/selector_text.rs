@@ -5,6 +5,9 @@ use std::str::CharIndices;
 
 use crate::model::{METRIC_NAME, MatchKind, Matcher, MatcherError};
 
+#[cfg(test)]
+mod tests;
+
 /// The longest selector that is read.
 const SELECTOR_BYTES_MAX: usize = 64 << 10;
 

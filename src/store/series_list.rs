@@ -76,6 +76,12 @@ impl SeriesList {
             }
             end += 1;
         }
+        // An answer that ends early may end with this batch: what belongs to its last series must be in it.
+        if series_max < BATCH_SERIES {
+            let last = self.series[start..end].last();
+            let rest = self.series[end..].iter();
+            end += rest.take_while(|next| last.is_some_and(|last| last.labels == next.labels)).count();
+        }
         start..end
     }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ::http::{StatusCode, header};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use http::{StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::error::StoreError;

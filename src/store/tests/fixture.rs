@@ -1,0 +1,187 @@
+//! Heads and blocks with known content.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use object_store::memory::InMemory;
+
+use super::*;
+use crate::block::{BlockSpec, HashingWriter, SeriesRun, block_order, extend_label_columns, write_block};
+use crate::bucket::{Bucket, ObjectKey};
+use crate::catalog::{BlockEntry, BlockKind, CatalogSettings, Catalogs};
+use crate::head::Heads;
+use crate::select::{CatalogView, SelectLimits, Selector};
+
+/// Where samples are when they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Heads,
+    Blocks,
+    /// Every third sample in the head, every third in a block, every third in both.
+    Mixed,
+}
+
+impl Place {
+    pub(super) const ALL: [Self; 3] = [Self::Heads, Self::Blocks, Self::Mixed];
+}
+
+/// What one producer has written for a tenant.
+#[derive(Debug, Clone)]
+pub(super) struct Producer {
+    pub(super) tenant: TenantId,
+    pub(super) external: Labels,
+    pub(super) series: Vec<SeriesRun>,
+}
+
+pub(super) fn team(name: &str) -> TenantId {
+    TenantId::new(name).unwrap()
+}
+
+/// The start of the fixtures' time.
+pub(super) const T0: i64 = 1_700_000_000_000;
+
+pub(super) fn ms(seconds: i64) -> i64 {
+    T0 + seconds * 1000
+}
+
+#[derive(Debug)]
+pub(super) struct Fixture {
+    pub(super) reads: Reads,
+    pub(super) ready: Arc<AtomicBool>,
+    pub(super) shutdown: Shutdown,
+    pub(super) metrics: Metrics,
+    pub(super) producers: Vec<Producer>,
+}
+
+pub(super) fn settings() -> StoreSettings {
+    StoreSettings {
+        tenant_label: "tenant_id".to_owned(),
+        tenant_header: http::HeaderName::from_static("thanos-tenant"),
+        default_tenant: team("team-a"),
+        query_timeout: Duration::from_secs(60),
+        query_concurrency: 4,
+        limits: SelectLimits { series_max: 0, samples_max: 0 },
+        head_max_age_ms: Some(7 * 86_400_000),
+    }
+}
+
+impl Fixture {
+    pub(super) async fn new(place: Place, producers: Vec<Producer>) -> Self {
+        Self::with(place, producers, settings()).await
+    }
+
+    /// Heads have the external labels of the first producer: a process has one set.
+    pub(super) async fn with(place: Place, producers: Vec<Producer>, settings: StoreSettings) -> Self {
+        let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
+        let clock: Arc<dyn Clock> = ManualClock::new(ms(3_600));
+        let bucket = Bucket::from_store(Arc::new(InMemory::new()));
+        let random = random_from_seed(7);
+        let catalogs = Arc::new(Catalogs::new(
+            bucket.clone(),
+            Arc::clone(&clock),
+            random.clone(),
+            CatalogSettings::default(),
+        ));
+        let heads = Heads::new();
+        let external = producers.first().map_or_else(Labels::empty, |p| p.external.clone());
+        for producer in &producers {
+            let (in_head, in_block) = split(place, &producer.series);
+            assert!(in_head.is_empty() || producer.external == external);
+            fill_head(&heads, &producer.tenant, &in_head);
+            write_blocks(&catalogs, &random, producer, in_block).await;
+        }
+        let view = CatalogView::new(catalogs, &metrics);
+        view.refresh().await.unwrap();
+        let (cpu, limits) = (Cpu::start(2).unwrap(), SelectLimits { series_max: 0, samples_max: 0 });
+        let heads = (place != Place::Blocks).then_some((heads, external));
+        let view = (place != Place::Heads).then_some(view);
+        let selector = Selector::new(heads, view, bucket, cpu, (limits, 64 << 20));
+        let ready = Arc::new(AtomicBool::new(true));
+        let asked = Arc::clone(&ready);
+        let is_ready = Arc::new(move || asked.load(Ordering::SeqCst));
+        let reads = Reads::new(selector, settings, clock, is_ready, shutdown.clone(), &metrics);
+        Self { reads, ready, shutdown, metrics, producers }
+    }
+}
+
+fn split(place: Place, series: &[SeriesRun]) -> (Vec<SeriesRun>, Vec<SeriesRun>) {
+    let part = |keep: &dyn Fn(usize) -> bool| {
+        let runs = series.iter().map(|run| SeriesRun {
+            labels: run.labels.clone(),
+            samples: run.samples.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, s)| *s).collect(),
+        });
+        runs.filter(|run| !run.samples.is_empty()).collect()
+    };
+    match place {
+        Place::Heads => (part(&|_| true), Vec::new()),
+        Place::Blocks => (Vec::new(), part(&|_| true)),
+        Place::Mixed => (part(&|i| i % 3 != 0), part(&|i| i % 3 != 1)),
+    }
+}
+
+fn fill_head(heads: &Heads, tenant: &TenantId, series: &[SeriesRun]) {
+    if series.is_empty() {
+        return;
+    }
+    let head = heads.active(tenant);
+    let sets: Vec<Labels> = series.iter().map(|run| run.labels.clone()).collect();
+    let numbers = head.resolve(&sets);
+    // Newest first: order of arrival must not matter.
+    for (number, run) in numbers.into_iter().zip(series) {
+        head.append(run.samples.iter().rev().map(|s| (number, *s)));
+    }
+}
+
+/// Writes one block per raw window.
+async fn write_blocks(catalogs: &Catalogs, random: &Random, producer: &Producer, series: Vec<SeriesRun>) {
+    let mut windows: BTreeMap<i64, Vec<SeriesRun>> = BTreeMap::new();
+    for run in series {
+        for sample in run.samples {
+            let window = windows.entry(TimeRange::raw_window(sample.ts_ms).start_ms).or_default();
+            match window.last_mut() {
+                Some(last) if last.labels == run.labels => last.samples.push(sample),
+                _ => window.push(SeriesRun { labels: run.labels.clone(), samples: vec![sample] }),
+            }
+        }
+    }
+    for (start_ms, mut runs) in windows {
+        runs.sort_by(|a, b| block_order(&a.labels, &b.labels));
+        let spec = BlockSpec {
+            id: random.ulid(ms(3_600)),
+            tenant: producer.tenant.clone(),
+            resolution: Resolution::Raw,
+            range: TimeRange::raw_window(start_ms),
+            external_labels: producer.external.clone(),
+            label_columns: extend_label_columns(&[], runs.iter().map(|r| &r.labels)),
+            positions: Vec::new(),
+            sources: Vec::new(),
+            zstd_level: 1,
+        };
+        let mut out = HashingWriter::new(Vec::new());
+        let stats = write_block(&mut out, &spec, runs).unwrap();
+        let (file, size_bytes, sha256) = out.finish();
+        let key = ObjectKey::block(&producer.tenant, spec.id);
+        catalogs.bucket().put(&key, file.into()).await.unwrap();
+        let catalog = catalogs.of(&producer.tenant);
+        let mut change = catalog.new_change();
+        change.label_columns = spec.label_columns;
+        change.add.push(BlockEntry {
+            id: spec.id,
+            kind: BlockKind::Samples,
+            resolution: spec.resolution,
+            min_time_ms: stats.min_time_ms,
+            max_time_ms: stats.max_time_ms,
+            size_bytes,
+            rows: stats.rows,
+            series: stats.series,
+            samples: stats.samples,
+            sha256,
+            metric_min: stats.metric_min,
+            metric_max: stats.metric_max,
+            label_columns: stats.label_columns,
+            external_labels: spec.external_labels,
+            created_ms: ms(3_600),
+            unknown: BTreeMap::new(),
+        });
+        catalog.commit(&change).await.unwrap();
+    }
+}
