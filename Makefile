@@ -17,7 +17,8 @@ run: ## Build and start everything in one process, on ./data
 build: ## The program as it is released
 	cargo build --profile figures
 
-demo: build ## Also start node_exporter and a Prometheus that writes here and reads back
+demo: ## Also start node_exporter and a Prometheus that writes here and reads back
+	cargo build --release --locked
 	tests/demo.sh
 
 test-tools: ## Install what the tests need (Debian packages need root)

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target="${CARGO_TARGET_DIR:-target}"
-perennial="${PERENNIAL:-$target/figures/perennial}"
+perennial="${PERENNIAL:-$target/release/perennial}"
 folder="${DEMO_DIR:-data/demo}"
 collect_seconds="${DEMO_COLLECT_SECONDS:-30}"
 http=127.0.0.1:10902 write=127.0.0.1:19291 node=127.0.0.1:19100 prometheus=127.0.0.1:19090
