@@ -10,7 +10,10 @@ use crate::select::Selection;
 use crate::wire::store_api::ShardInfo;
 
 /// A batch is read whole: 24 bytes a sample in memory, two batches at once per query.
-const BATCH_SAMPLES: u64 = 1 << 18;
+const BATCH_SAMPLES_MIN: u64 = 1 << 18;
+
+/// Queries over many blocks have larger batches, because every batch decodes a whole page of every block it touches.
+const BATCH_SAMPLES_MAX: u64 = 1 << 20;
 
 /// Series without many samples must not make batches huge.
 const BATCH_SERIES: usize = 1 << 14;
@@ -27,6 +30,7 @@ struct ListedSeries {
 pub(super) struct SeriesList {
     selections: Vec<Selection>,
     series: Vec<ListedSeries>,
+    batch_samples: u64,
 }
 
 impl SeriesList {
@@ -47,7 +51,9 @@ impl SeriesList {
         }
         // Added labels hardly change the order: mostly runs, which the standard sort finds.
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Self { selections, series }
+        let mut list = Self { selections, series, batch_samples: 0 };
+        list.batch_samples = (list.samples_max() / 8).clamp(BATCH_SAMPLES_MIN, BATCH_SAMPLES_MAX);
+        list
     }
 
     pub(super) fn len(&self) -> usize {
@@ -71,7 +77,7 @@ impl SeriesList {
         let (mut end, mut samples) = (start, 0u64);
         for series in self.series[start..].iter().take(series_max.clamp(1, BATCH_SERIES)) {
             samples = samples.saturating_add(self.series_samples_max(series));
-            if samples > BATCH_SAMPLES && end > start {
+            if samples > self.batch_samples && end > start {
                 break;
             }
             end += 1;
