@@ -43,6 +43,9 @@ thread_local! {
 /// A body buffer above this size is given back after use.
 const BODY_BYTES_KEPT: usize = 4 << 20;
 
+/// What a sample takes in a request with one sample a series, which is what a scraping Prometheus sends.
+const BYTES_A_SAMPLE: usize = 300;
+
 /// The series number of a sample whose series is not in the head yet.
 const UNNUMBERED: u32 = u32::MAX;
 
@@ -77,7 +80,7 @@ fn decode_body(
             now_ms.saturating_sub(settings.max_age_ms),
             now_ms.saturating_add(settings.max_future_ms),
         ),
-        samples: Vec::new(),
+        samples: Vec::with_capacity(body.len() / BYTES_A_SAMPLE),
         missing: Vec::new(),
         tally: Tally::default(),
     };

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::runtime::{Builder, Runtime};
 
-/// A pool of compute threads, apart from the I/O runtime.
+/// A pool of compute threads, apart from the I/O runtime. Clones share it; the last one ends it.
+///
+/// It is a second runtime without drivers: its threads park when there is nothing to do and do not spin, which a pool
+/// made for data parallelism does between requests.
 #[derive(Debug, Clone)]
-pub struct Cpu {
-    pool: Arc<rayon::ThreadPool>,
-}
+pub struct Cpu(Arc<Threads>);
+
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
 
 /// A compute job that did not finish.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -22,21 +26,18 @@ pub enum CpuError {
 }
 
 impl Cpu {
-    /// Starts `threads` threads; 0 means one a core.
+    /// Starts so many threads, at least one.
     ///
     /// # Errors
     /// The operating system's refusal to start threads.
     pub fn start(threads: usize) -> Result<Self, CpuError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("cpu-{i}"))
-            .panic_handler(|_| tracing::error!("a compute job panicked"))
-            .build()
-            .map_err(|e| CpuError::Start(e.to_string()))?;
-        Ok(Self { pool: Arc::new(pool) })
+        let runtime = Builder::new_multi_thread().worker_threads(threads.max(1)).thread_name("cpu").build();
+        let runtime = runtime.map_err(|e| CpuError::Start(e.to_string()))?;
+        Ok(Self(Arc::new(Threads(Some(runtime)))))
     }
 
-    /// Runs a job on a compute thread and waits for it. Dropping the future lets a job that runs end by itself.
+    /// Runs a job on a compute thread and waits for it. Dropping the future takes back a job that has not begun; one
+    /// that runs ends by itself.
     ///
     /// # Errors
     /// [`CpuError::Panicked`] where the job did.
@@ -44,13 +45,26 @@ impl Cpu {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, CpuError> {
-        let (sender, receiver) = oneshot::channel();
-        self.pool.spawn(move || {
-            // A caller that went away has dropped its end; it neither wants the work nor the answer.
-            if !sender.is_closed() {
-                let _ = sender.send(job());
-            }
-        });
-        receiver.await.map_err(|_| CpuError::Panicked)
+        let runtime = self.0.0.as_ref().expect("the runtime is taken out only when dropped");
+        let mut task = AbortOnDrop(runtime.spawn(async move { job() }));
+        (&mut task.0).await.map_err(|_| CpuError::Panicked)
+    }
+}
+
+/// Nobody waits for the answer of a job whose caller has gone.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Waiting for jobs is not allowed where the last clone may be dropped, in async code.
+            runtime.shutdown_background();
+        }
     }
 }
