@@ -10,6 +10,7 @@ mod kill;
 mod peers;
 mod properties;
 mod recording;
+mod roles;
 mod support;
 mod tidy;
 mod xor;
