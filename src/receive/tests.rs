@@ -136,6 +136,28 @@ async fn what_is_not_remote_write_is_refused_with_its_own_status() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_alone_is_success_and_histograms_are_told_with_their_number() {
+    let node = Rig::new().start().await;
+    // WriteRequest {3 metadata {1 type: counter}}: what a Prometheus sends every minute.
+    let metadata = [0x1A, 2, 0x08, 1];
+    let answer = node.write_body(&metadata).await;
+    assert_eq!((answer.status, answer.samples_written), (204, 0), "{}", answer.text);
+    // {1 timeseries {1 label {a="b"}, 2 sample {2 time: now}, 4 histogram {15 time: 5}}}
+    let mut sample = vec![0x10];
+    prost::encoding::encode_varint(rig::NOW_MS as u64, &mut sample);
+    let series = [
+        &[0x0A, 6, 0x0A, 1, b'a', 0x12, 1, b'b', 0x12, sample.len() as u8],
+        &sample[..],
+        &[0x22, 2, 0x78, 5],
+    ];
+    let series = series.concat();
+    let answer = node.write_body(&[&[0x0A, series.len() as u8], &series[..]].concat()).await;
+    assert_eq!((answer.status, answer.samples_written), (400, 1), "{}", answer.text);
+    assert!(answer.text.contains("1 histograms"), "{}", answer.text);
+    assert_eq!(node.read_all().await.len(), 1, "the float is kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_bucket_is_away_writes_go_on_and_a_later_cut_commits_all() {
     let rig = Rig::new();
     let node = rig.start().await;

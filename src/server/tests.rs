@@ -49,3 +49,35 @@ async fn a_taken_port_is_found_when_binding() {
     let first = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     assert!(Listener::bind(first.address()).await.is_err());
 }
+
+#[tokio::test]
+async fn grpc_says_that_it_serves_and_what() {
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (url, shutdown) = (format!("http://{}", listener.address()), Shutdown::new());
+    let descriptors = crate::wire::store_api::STORE_API_DESCRIPTORS;
+    tokio::spawn(serve_grpc(listener, tonic::service::Routes::default(), descriptors, shutdown.clone()));
+    let channel = tonic::transport::Endpoint::new(url).unwrap().connect().await.unwrap();
+    let mut health = HealthClient::new(channel.clone());
+    let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
+    assert_eq!(answer.into_inner().status, 1, "SERVING");
+    let ask = tonic_reflection::pb::v1::ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..Default::default()
+    };
+    let mut client = ServerReflectionClient::new(channel);
+    let answers = client.server_reflection_info(tokio_stream::iter([ask])).await.unwrap();
+    let answer = answers.into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(services)) = answer.message_response else {
+        panic!("no list of services: {answer:?}");
+    };
+    let names: Vec<String> = services.service.into_iter().map(|s| s.name).collect();
+    for name in ["thanos.Store", "thanos.info.Info", "grpc.health.v1.Health"] {
+        assert!(names.iter().any(|n| n == name), "{name} is in {names:?}");
+    }
+    shutdown.start();
+}

@@ -245,7 +245,12 @@ impl Node {
         let series: Vec<_> = batch.iter().map(|(labels, samples)| SeriesToSend { labels, samples }).collect();
         let mut body = encode_request(Protocol::V1, &series);
         body.extend_from_slice(&[0x0A, 0x7F, 0x00]);
-        let body = snappy::encode(&body).unwrap();
+        self.write_body(&body).await
+    }
+
+    /// Sends the bytes of a 1.0 message.
+    pub(super) async fn write_body(&self, body: &[u8]) -> Answer {
+        let body = snappy::encode(body).unwrap();
         self.post(Protocol::V1.content_type(), "snappy", "t", body).await
     }
 
