@@ -1,7 +1,11 @@
 //! The samples of one series: an open chunk and sealed ones.
 
 use crate::model::{Sample, TimeRange, normalize_samples};
-use crate::tsdb::{CHUNK_SAMPLES, XorChunks, XorDecoder};
+use crate::tsdb::{XorChunks, XorDecoder};
+
+/// An open chunk is sealed when it holds this many samples. Plain samples take 16 bytes each: larger open chunks would
+/// make a head of slowly scraped series several times larger, and smaller sealed ones compress worse.
+const CHUNK_SAMPLES: usize = 32;
 
 /// Start timestamps of a chunk as runs: from this sample on, this start. Empty where none was sent.
 type StartRuns = Vec<(u16, i64)>;
@@ -42,7 +46,7 @@ impl SeriesSamples {
         let capacity = self.open.capacity();
         self.open.push((sample.ts_ms, sample.value));
         let grown = (self.open.capacity() - capacity) * size_of::<(i64, f64)>();
-        if self.open.len() < usize::from(CHUNK_SAMPLES) { grown } else { grown + self.seal(scratch) }
+        if self.open.len() < CHUNK_SAMPLES { grown } else { grown + self.seal(scratch) }
     }
 
     /// Turns the open chunk into a sealed one; returns the bytes that it takes.
@@ -65,8 +69,8 @@ impl SeriesSamples {
         let starts = std::mem::take(&mut self.open_starts);
         self.open.clear();
         let before = self.sealed.capacity();
-        // At most CHUNK_SAMPLES samples went in, so there is exactly one chunk.
-        let xor: Box<[u8]> = scratch.iter().flat_map(|chunk| chunk.data).copied().collect();
+        // No more went in than one chunk of an answer holds, so there is exactly one.
+        let xor: Box<[u8]> = scratch.iter().next().map_or_else(Box::default, |chunk| chunk.data.into());
         let grown = xor.len();
         self.sealed.push(SealedChunk { min_ms, max_ms, xor, starts });
         grown + (self.sealed.capacity() - before) * size_of::<SealedChunk>()
@@ -108,7 +112,7 @@ impl SeriesSamples {
 
     /// Returns an upper bound of the number of samples.
     pub(super) fn samples_max(&self) -> usize {
-        self.sealed.len() * usize::from(CHUNK_SAMPLES) + self.open.len()
+        self.sealed.len() * CHUNK_SAMPLES + self.open.len()
     }
 }
 
