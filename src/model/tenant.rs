@@ -23,6 +23,14 @@ impl TenantId {
         if ok { Ok(Self(Arc::from(name))) } else { Err(TenantError(name.chars().take(160).collect())) }
     }
 
+    /// Returns the tenant that a request's header names, or `default` where it has none.
+    ///
+    /// # Errors
+    /// A header that is not a tenant name.
+    pub fn from_header(value: Option<&[u8]>, default: &Self) -> Result<Self, TenantError> {
+        value.map_or_else(|| Ok(default.clone()), |bytes| Self::new(&String::from_utf8_lossy(bytes)))
+    }
+
     /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {

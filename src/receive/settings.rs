@@ -33,9 +33,7 @@ impl TenantSettings {
     /// # Errors
     /// A header that is not a tenant name.
     pub fn tenant(&self, headers: &http::HeaderMap) -> Result<TenantId, crate::model::TenantError> {
-        match headers.get(&self.header) {
-            None => Ok(self.default_tenant.clone()),
-            Some(value) => TenantId::new(&String::from_utf8_lossy(value.as_bytes())),
-        }
+        let value = headers.get(&self.header).map(http::HeaderValue::as_bytes);
+        TenantId::from_header(value, &self.default_tenant)
     }
 }

@@ -28,9 +28,7 @@ pub struct StoreSettings {
 impl StoreSettings {
     /// Returns the tenant that an HTTP request's headers name.
     pub(super) fn tenant(&self, headers: &http::HeaderMap) -> Result<TenantId, crate::model::TenantError> {
-        match headers.get(&self.tenant_header) {
-            None => Ok(self.default_tenant.clone()),
-            Some(value) => TenantId::new(&String::from_utf8_lossy(value.as_bytes())),
-        }
+        let value = headers.get(&self.tenant_header).map(http::HeaderValue::as_bytes);
+        TenantId::from_header(value, &self.default_tenant)
     }
 }
