@@ -183,7 +183,7 @@ impl Cutter {
             let mut asked = None;
             tokio::select! {
                 () = shutdown.wait() => break,
-                request = requests.0.recv() => asked = request,
+                Some(request) = requests.0.recv() => asked = Some(request),
                 () = tokio::time::sleep_until(next_cut) => {}
                 () = tokio::time::sleep_until(retry_at), if !self.pending.is_empty() => {}
             }
