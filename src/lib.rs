@@ -2,10 +2,12 @@
 //!
 //! Modules stand in ranks and import only lower ones (held by `tests/it/tidy.rs`); `docs/architecture.md` is the map.
 
+pub mod archive;
 pub mod block;
 pub mod bucket;
 pub mod catalog;
 pub mod cli;
+pub mod envelope;
 pub mod head;
 pub mod log;
 pub mod model;

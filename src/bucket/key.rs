@@ -4,9 +4,10 @@ use std::fmt;
 
 use object_store::path::Path as StorePath;
 
-use crate::model::{TenantId, Ulid};
+use crate::model::{SourceName, TenantId, Ulid};
 
 use super::BucketError;
+use super::archive_key::ArchiveObject;
 
 /// The digits of a version in its key, so that a listing sorts by number.
 const VERSION_DIGITS: usize = 20;
@@ -40,6 +41,13 @@ pub enum ObjectKey {
         /// The block's id.
         id: Ulid,
     },
+    /// `archives/<source>/…`: an object of a source's archive.
+    Archive {
+        /// Whose archive.
+        source: SourceName,
+        /// Which object.
+        object: ArchiveObject,
+    },
     /// `probes/<ULID>`: made and deleted at start to see whether the store has a conditional create.
     Probe {
         /// A random id.
@@ -50,6 +58,21 @@ pub enum ObjectKey {
 impl ObjectKey {
     /// The folder that holds one folder per tenant.
     pub const TENANTS: &'static str = "tenants";
+
+    /// The folder that holds one folder per archived source.
+    pub const ARCHIVES: &'static str = "archives";
+
+    /// Returns the key of an object in a source's archive.
+    #[must_use]
+    pub fn archive(source: &SourceName, object: ArchiveObject) -> Self {
+        Self::Archive { source: source.clone(), object }
+    }
+
+    /// Returns the folder that holds everything of a source's archive.
+    #[must_use]
+    pub fn archive_folder(source: &SourceName) -> String {
+        format!("{}/{source}", Self::ARCHIVES)
+    }
 
     /// Returns the key of a catalog version.
     #[must_use]
@@ -105,6 +128,9 @@ impl ObjectKey {
             ["tenants", tenant, "blocks", file] => {
                 Self::Block { tenant: tenant.parse().ok()?, id: parse_ulid(file.strip_suffix(".parquet")?)? }
             }
+            ["archives", source, rest @ ..] => {
+                Self::Archive { source: source.parse().ok()?, object: ArchiveObject::parse(rest)? }
+            }
             _ => return None,
         };
         Some(key)
@@ -118,7 +144,7 @@ impl ObjectKey {
             | Self::CatalogLatest { tenant }
             | Self::CatalogPart { tenant, .. }
             | Self::Block { tenant, .. } => Some(tenant),
-            Self::Probe { .. } => None,
+            Self::Archive { .. } | Self::Probe { .. } => None,
         }
     }
 
@@ -138,13 +164,14 @@ impl fmt::Display for ObjectKey {
             Self::CatalogLatest { tenant } => write!(f, "{tenants}/{tenant}/catalog/latest"),
             Self::CatalogPart { tenant, id } => write!(f, "{tenants}/{tenant}/catalog/parts/{id}"),
             Self::Block { tenant, id } => write!(f, "{tenants}/{tenant}/blocks/{id}.parquet"),
+            Self::Archive { source, object } => write!(f, "{}/{source}/{object}", Self::ARCHIVES),
             Self::Probe { id } => write!(f, "probes/{id}"),
         }
     }
 }
 
 /// Reads a ULID in the one form that it is printed in: lower case and the letters I, L, O are other names.
-fn parse_ulid(text: &str) -> Option<Ulid> {
+pub(super) fn parse_ulid(text: &str) -> Option<Ulid> {
     Ulid::from_string(text).ok().filter(|id| id.to_string() == text)
 }
 

@@ -24,6 +24,7 @@
 //!
 //! What it does not do: cache, encrypt, rate-limit, or know what the bytes mean.
 
+mod archive_key;
 mod config;
 mod create;
 mod durable;
@@ -48,6 +49,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutOptions};
 
 use crate::runtime::Metrics;
 
+pub use archive_key::{ArchiveObject, FileOwner, LogKind, file_name};
 pub use config::BucketConfig;
 pub use create::Created;
 pub use error::BucketError;

@@ -16,6 +16,7 @@ mod labels;
 mod matcher;
 mod re2;
 mod sample;
+mod source;
 mod tenant;
 mod time;
 
@@ -27,6 +28,7 @@ pub use error::{ErrorKind, error_chain};
 pub use labels::{LabelError, Labels, LabelsIter, METRIC_NAME, encode_label};
 pub use matcher::{MatchKind, Matcher, MatcherError, match_labels};
 pub use sample::{STALE_MARKER_BITS, Sample, is_stale, merge_samples, normalize_samples};
+pub use source::{SourceName, SourceNameError};
 pub use tenant::{TenantError, TenantId};
 pub use time::{RAW_WINDOW_MS, Resolution, TimeRange, format_time_ms};
 pub use ulid::Ulid;

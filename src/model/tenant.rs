@@ -12,15 +12,23 @@ pub struct TenantId(Arc<str>);
 #[error("tenant name {0:?} is not allowed: use 1 to 128 of A-Z a-z 0-9 _ . - and no leading dot")]
 pub struct TenantError(pub String);
 
+/// Returns whether a name is one safe path segment: `[A-Za-z0-9_.-]{1,128}` without a leading dot.
+pub(super) fn is_safe_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    (1..=128).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed)
+}
+
 impl TenantId {
     /// Checks a name.
     ///
     /// # Errors
     /// Any other character or length, or a leading dot.
     pub fn new(name: &str) -> Result<Self, TenantError> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-        let ok = (1..=128).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed);
-        if ok { Ok(Self(Arc::from(name))) } else { Err(TenantError(name.chars().take(160).collect())) }
+        if is_safe_name(name) {
+            Ok(Self(Arc::from(name)))
+        } else {
+            Err(TenantError(name.chars().take(160).collect()))
+        }
     }
 
     /// Returns the tenant that a request's header names, or `default` where it has none.

@@ -1,0 +1,253 @@
+//! From a time to a position: what the server knew at that time, and what has to be fetched for it.
+//!
+//! The log has no clock. Every piece has marks: at this look, the log was written so far. Between two looks the times
+//! of the samples decide, as a scrape's samples carry the time at which it began.
+
+use serde::Serialize;
+
+use super::ArchiveError;
+use super::chain::Archive;
+use super::entry::{Base, LogPosition, PieceEntry, Position};
+use super::piece::{Mark, Piece};
+use super::view::{ArchiveView, MissingRecords, PieceCut, Timeline};
+use crate::bucket::LogKind;
+use crate::model::format_time_ms;
+use crate::tsdb::wal::{RecordKind, summarize};
+
+/// What is to be restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// What the server knew at this time: deletes after it are undone, late samples before it are there.
+    AsOf(i64),
+    /// The newest position, or that of a timeline, without samples after this time.
+    Until(i64),
+}
+
+/// A target's position and what leads there.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The target.
+    pub target: Target,
+    /// Where the logs are cut.
+    pub position: Position,
+    /// When the last record before the cut was written, as exactly as is known.
+    pub written_ms: i64,
+    /// Blocks, tombstones and checkpoint.
+    pub base: Base,
+    /// The WAL after the checkpoint.
+    pub wal: Vec<PieceCut>,
+    /// The log of out-of-order samples.
+    pub wbl: Vec<PieceCut>,
+    /// What is missing, where the way there has a hole.
+    pub missing: Vec<MissingRecords>,
+}
+
+impl Archive {
+    /// Finds the position of a target. Reads at most two pieces, those that the target falls into.
+    ///
+    /// # Errors
+    /// [`ArchiveError::OutsideWindow`] with the nearest time that can be restored, or a piece that cannot be read.
+    pub async fn resolve(
+        &self,
+        view: &ArchiveView,
+        target: Target,
+        timeline: Option<u32>,
+    ) -> Result<Resolved, ArchiveError> {
+        let (position, written_ms) = match target {
+            Target::AsOf(as_of_ms) => self.position_at(view, as_of_ms, timeline).await?,
+            Target::Until(_) => newest_position(view, timeline)?,
+        };
+        resolve_at(view, target, position, written_ms)
+    }
+
+    async fn position_at(
+        &self,
+        view: &ArchiveView,
+        as_of_ms: i64,
+        timeline: Option<u32>,
+    ) -> Result<(Position, i64), ArchiveError> {
+        check_window(view, as_of_ms)?;
+        let candidates = view.timelines.values().filter(|t| timeline.is_none_or(|n| n == t.number));
+        let live = candidates.filter(|t| began_ms(t) <= as_of_ms).next_back().ok_or_else(|| {
+            let nearest = timeline.and_then(|n| view.timelines.get(&n)).map_or(as_of_ms, began_ms);
+            outside("that timeline had not begun", nearest)
+        })?;
+        check_gap(view, live, as_of_ms)?;
+        let (wal, written_ms) = self.cut(live, LogKind::Wal, as_of_ms).await?;
+        let at_fork = live.fork.at.unwrap_or_default();
+        let wal = wal.unwrap_or(at_fork.wal);
+        let wbl = match self.cut(live, LogKind::Wbl, as_of_ms).await? {
+            (Some(cut), _) => Some(cut),
+            (None, _) => at_fork.wbl,
+        };
+        Ok((Position { timeline: live.number, wal, wbl }, written_ms.unwrap_or_else(|| began_ms(live))))
+    }
+
+    /// Returns where one log of a timeline is cut, and when the record before was written; nothing where all records
+    /// of the timeline came later.
+    async fn cut(
+        &self,
+        timeline: &Timeline,
+        log: LogKind,
+        as_of_ms: i64,
+    ) -> Result<(Option<LogPosition>, Option<i64>), ArchiveError> {
+        let pieces = timeline.pieces(log);
+        let mut at = None;
+        for piece in pieces {
+            if piece.seen.wall_ms <= as_of_ms {
+                at = Some((piece.end_position(), piece.seen.wall_ms));
+                continue;
+            }
+            if piece.after_ms > as_of_ms {
+                break;
+            }
+            let cut = cut_in_piece(&self.read_piece(piece).await?, as_of_ms);
+            if let Some((offset, written_ms)) = cut {
+                at = Some((LogPosition { segment: piece.segment, offset }, written_ms));
+            }
+            break;
+        }
+        Ok((at.map(|(position, _)| position), at.map(|(_, written_ms)| written_ms)))
+    }
+
+    /// Reads a piece.
+    ///
+    /// # Errors
+    /// As [`Archive::read`].
+    pub async fn read_piece(&self, piece: &PieceEntry) -> Result<Piece, ArchiveError> {
+        let key = piece.key(self.source());
+        let bytes = self.read(&key, piece.stored_sha256).await?;
+        Piece::decompress(&bytes, piece.plain_bytes)
+            .map_err(|reason| ArchiveError::Damaged { key: key.to_string(), reason })
+    }
+}
+
+/// Returns where a piece is cut for a time and when the record before the cut was written; nothing where all its
+/// records came later.
+#[must_use]
+pub fn cut_in_piece(piece: &Piece, as_of_ms: i64) -> Option<(u64, i64)> {
+    let header = piece.header();
+    let (mut marks, mut seen_before) = (header.marks.iter().copied().peekable(), header.after_ms);
+    let (mut written_ms, mut cut) = (header.after_ms, None);
+    for record in piece.records() {
+        while let Some(Mark(end, wall_ms)) = marks.peek().copied().filter(|Mark(end, _)| *end < record.end) {
+            let _ = end;
+            seen_before = wall_ms;
+            marks.next();
+        }
+        let seen = marks.peek().map_or(i64::MAX, |Mark(_, wall_ms)| *wall_ms);
+        let summary = summarize(record.data);
+        let estimate = match (summary.kind, summary.times_ms) {
+            (RecordKind::Tombstones, _) => seen,
+            (_, Some((_, newest_ms))) => newest_ms.clamp(seen_before.min(seen), seen),
+            (_, None) => seen_before,
+        };
+        written_ms = written_ms.max(estimate);
+        if written_ms > as_of_ms {
+            break;
+        }
+        cut = Some((record.end, written_ms));
+    }
+    cut
+}
+
+/// Returns what leads to a position.
+///
+/// # Errors
+/// An archive without a base that leads there.
+pub fn resolve_at(
+    view: &ArchiveView,
+    target: Target,
+    position: Position,
+    written_ms: i64,
+) -> Result<Resolved, ArchiveError> {
+    let knows = |base: &&Base| match target {
+        Target::AsOf(as_of_ms) => base.changed_ms <= as_of_ms,
+        Target::Until(_) => true,
+    };
+    let mut best: Option<Resolved> = None;
+    for base in view.bases.iter().rev().filter(knows) {
+        if !view.is_before(&Position { wal: base_needs(base), ..base.position }, &position) {
+            continue;
+        }
+        let first_segment = base.checkpoint.as_ref().map_or(base.first_segment, |c| c.number + 1);
+        let wal = view.pieces_to(LogKind::Wal, first_segment, &position);
+        let wbl = match base.wbl_first_segment {
+            Some(first) => view.pieces_to(LogKind::Wbl, first, &position),
+            None => view.pieces_to(LogKind::Wbl, 0, &position),
+        };
+        let missing: Vec<MissingRecords> =
+            [wal.as_ref().err(), wbl.as_ref().err()].into_iter().flatten().copied().collect();
+        let whole = missing.is_empty();
+        let (wal, wbl) = (wal.unwrap_or_default(), wbl.unwrap_or_default());
+        let found = Resolved { target, position, written_ms, base: base.clone(), wal, wbl, missing };
+        if whole {
+            return Ok(found);
+        }
+        best.get_or_insert(found);
+    }
+    best.ok_or_else(|| ArchiveError::Empty(view.source.clone()))
+}
+
+/// Returns the place that a target must have passed for a base to be of use: the beginning of the log after its
+/// checkpoint. The base itself may have been seen a little later than the target.
+fn base_needs(base: &Base) -> LogPosition {
+    let segment = base.checkpoint.as_ref().map_or(base.first_segment, |c| c.number + 1);
+    LogPosition { segment, offset: 0 }.min(base.position.wal)
+}
+
+fn newest_position(view: &ArchiveView, timeline: Option<u32>) -> Result<(Position, i64), ArchiveError> {
+    let found = match timeline {
+        Some(number) => view.timelines.get(&number),
+        None => view.newest_timeline(),
+    };
+    let known: Vec<String> = view.timelines.keys().map(u32::to_string).collect();
+    let found = found.ok_or_else(|| {
+        ArchiveError::Invalid(format!("--timeline: there is no such timeline, only {}", known.join(", ")))
+    })?;
+    Ok((found.end, found.last_made.wall_ms))
+}
+
+/// Returns when a timeline began to be.
+fn began_ms(timeline: &Timeline) -> i64 {
+    timeline.wal.first().map_or(timeline.fork.noticed.wall_ms, |piece| {
+        if piece.after_ms > 0 { piece.after_ms } else { timeline.fork.noticed.wall_ms.min(piece.seen.wall_ms) }
+    })
+}
+
+impl ArchiveView {
+    /// Returns the first and the last time that `--as-of` takes.
+    #[must_use]
+    pub fn window_ms(&self) -> Option<(i64, i64)> {
+        let first = self.bases.iter().map(|base| base.seen.wall_ms).min()?;
+        Some((first, self.last_made.wall_ms.max(first)))
+    }
+}
+
+fn check_window(view: &ArchiveView, as_of_ms: i64) -> Result<(), ArchiveError> {
+    let (first, last) = view.window_ms().ok_or_else(|| ArchiveError::Empty(view.source.clone()))?;
+    if as_of_ms < first {
+        return Err(outside("the archive begins later", first));
+    }
+    if as_of_ms > last {
+        return Err(outside("the archive does not reach that far yet", last));
+    }
+    Ok(())
+}
+
+/// Refuses a time at which the archive was blind: between a timeline's end and the next one that begins with a gap.
+fn check_gap(view: &ArchiveView, live: &Timeline, as_of_ms: i64) -> Result<(), ArchiveError> {
+    let next = view.timelines.values().find(|t| t.number > live.number);
+    let Some(next) = next.filter(|t| t.fork.reason == super::ForkReason::Gap) else { return Ok(()) };
+    if as_of_ms <= live.last_made.wall_ms {
+        return Ok(());
+    }
+    let (before, after) = (live.last_made.wall_ms, began_ms(next));
+    let nearest = if as_of_ms - before <= after - as_of_ms { before } else { after };
+    Err(outside("records of that time are missing (a gap); --until can still use the blocks", nearest))
+}
+
+fn outside(reason: &str, nearest_ms: i64) -> ArchiveError {
+    ArchiveError::OutsideWindow { reason: reason.to_owned(), nearest: format_time_ms(nearest_ms) }
+}
