@@ -22,12 +22,14 @@
 
 mod bits;
 mod fuzz;
+mod histogram;
 mod xor;
 
 #[cfg(test)]
 mod tests;
 
 pub use fuzz::fuzz_xor_chunk;
+pub use histogram::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
 pub use xor::{CHUNK_SAMPLES, Chunk, XorChunks, XorDecoder};
 
 use crate::model::ErrorKind;
