@@ -1,8 +1,9 @@
 //! Prometheus' own binary formats, as pure functions over bytes.
 //!
-//! Owns the byte rules of Prometheus' TSDB. So far that is the **XOR chunk**: up to 65,535 float samples of one
-//! series, delta-of-delta times and XORed values in one bit stream. StoreAPI and streamed remote read answer in
-//! these chunks; they are re-encoded from the sample lists of head and blocks.
+//! Owns the byte rules of Prometheus' TSDB. The **XOR chunk** holds up to 65,535 float samples of one series,
+//! delta-of-delta times and XORed values in one bit stream. StoreAPI and streamed remote read answer in these
+//! chunks; they are re-encoded from the sample lists of head and blocks. [`wal`] holds the write-ahead log, the
+//! out-of-order log and checkpoints. [`Histogram`] and [`FloatHistogram`] are what both store beside floats.
 //!
 //! Vocabulary: a **chunk** is one XOR stream with its count; [`XorChunks`] is what one series answers with, a run
 //! of chunks of at most [`CHUNK_SAMPLES`] samples each, in one reused buffer.
@@ -18,16 +19,19 @@
 //! - Times wrap as they do in Go: any sequence of `i64` times is encoded and comes back.
 //! - Decoding never panics, never allocates and reads at most the samples that the count promises.
 //!
-//! What it does not do: no I/O, no histogram chunks, no index or WAL.
+//! What it does not do: no I/O, no histogram chunks, no index.
 
 mod bits;
 mod fuzz;
+mod histogram;
+pub mod wal;
 mod xor;
 
 #[cfg(test)]
 mod tests;
 
 pub use fuzz::fuzz_xor_chunk;
+pub use histogram::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
 pub use xor::{CHUNK_SAMPLES, Chunk, XorChunks, XorDecoder};
 
 use crate::model::ErrorKind;
