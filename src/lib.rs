@@ -6,6 +6,7 @@ pub mod block;
 pub mod bucket;
 pub mod catalog;
 pub mod cli;
+pub mod envelope;
 pub mod head;
 pub mod log;
 pub mod model;
