@@ -17,6 +17,8 @@
 mod blocks;
 mod compose;
 mod config_file;
+#[cfg_attr(not(test), expect(dead_code, reason = "flags of the archive and restore commands"))]
+mod encryption;
 mod flags;
 mod sql_view;
 mod store;
@@ -101,6 +103,7 @@ failure_from!(
     crate::block::BlockError,
     crate::bucket::BucketError,
     crate::catalog::CatalogError,
+    crate::envelope::EnvelopeError,
     crate::log::LogError,
     crate::receive::CutError,
     crate::receive::RecoverError,
