@@ -184,9 +184,9 @@ impl Archive {
                 Some(ObjectKey::Archive { object: ArchiveObject::Entry { seq }, .. }) => {
                     listing.entries.push(seq);
                 }
-                Some(ObjectKey::Archive { object: ArchiveObject::Chapter { first_seq, last_seq }, .. })
-                    if first_seq <= last_seq =>
-                {
+                Some(ObjectKey::Archive {
+                    object: ArchiveObject::Chapter { first_seq, last_seq }, ..
+                }) if first_seq <= last_seq => {
                     listing.chapters.push((first_seq, last_seq));
                 }
                 _ => {}
@@ -211,7 +211,9 @@ impl Archive {
             Span::Chapter(first_seq, last_seq) => {
                 let key = self.key(ArchiveObject::Chapter { first_seq, last_seq });
                 let chapter: Chapter = decode(&key, &self.read_stored(&key).await?)?;
-                if (chapter.first_seq, chapter.last_seq) != (first_seq, last_seq) || chapter.source != self.source {
+                if (chapter.first_seq, chapter.last_seq) != (first_seq, last_seq)
+                    || chapter.source != self.source
+                {
                     return Err(misplaced(&key));
                 }
                 Ok(Link::Chapter(Box::new(chapter)))
@@ -351,6 +353,10 @@ pub fn fuzz_archive_catalog(data: &[u8]) {
         assert_eq!(decode::<Entry>(&"", &encode(&entry)).ok(), Some(entry), "an entry can be written again");
     }
     if let Ok(chapter) = decode::<Chapter>(&"", data) {
-        assert_eq!(decode::<Chapter>(&"", &encode(&chapter)).ok(), Some(chapter), "a chapter can be written again");
+        assert_eq!(
+            decode::<Chapter>(&"", &encode(&chapter)).ok(),
+            Some(chapter),
+            "a chapter can be written again"
+        );
     }
 }

@@ -12,7 +12,9 @@ pub enum ArchiveError {
     #[error(transparent)]
     Bucket(#[from] BucketError),
     /// There is no archive of that name.
-    #[error("there is no archive of source {0:?} in this bucket: check the name (`perennial restore status` lists them)")]
+    #[error(
+        "there is no archive of source {0:?} in this bucket: check the name (`perennial restore status` lists them)"
+    )]
     NoSource(String),
     /// Stored bytes are not what they should be.
     #[error("the archive object {key} is damaged: {reason}")]
@@ -37,7 +39,9 @@ pub enum ArchiveError {
         reason: String,
     },
     /// A newer program wrote this.
-    #[error("the archive object {key} has format {found} and this program reads up to {known}: update this program")]
+    #[error(
+        "the archive object {key} has format {found} and this program reads up to {known}: update this program"
+    )]
     NewerFormat {
         /// The object's key.
         key: String,

@@ -34,9 +34,6 @@ mod piece;
 mod target;
 mod view;
 
-#[cfg(test)]
-mod tests;
-
 pub use chain::{Archive, ChainEnd, Link, fuzz_archive_catalog, sources};
 pub use entry::{
     Base, BlockState, Chapter, CheckpointEntry, DigestEntry, ENTRY_FORMAT, Entry, Event, EventKind, Fork,
@@ -46,7 +43,8 @@ pub use entry::{
 pub use error::ArchiveError;
 pub use hash::Sha256Hash;
 pub use piece::{
-    Mark, PIECE_PLAIN_BYTES_MAX, Piece, PieceBuilder, PieceHeader, PieceRecord, compress, decompress, fuzz_piece,
+    Mark, PIECE_PLAIN_BYTES_MAX, Piece, PieceBuilder, PieceHeader, PieceRecord, compress, decompress,
+    fuzz_piece,
 };
 pub use target::{Resolved, Target, cut_in_piece, resolve_at};
 pub use view::{ArchiveView, MissingRecords, PieceCut, Timeline};

@@ -167,7 +167,8 @@ impl Piece {
         let mut rest = &self.records[..];
         let mut end = self.header.start;
         while !rest.is_empty() {
-            let (record, tail) = next_record(rest, end).ok_or_else(|| format!("it is cut off after offset {end}"))?;
+            let (record, tail) =
+                next_record(rest, end).ok_or_else(|| format!("it is cut off after offset {end}"))?;
             (end, rest) = (record.end, tail);
         }
         if end == self.header.end {
@@ -213,8 +214,7 @@ pub fn compress(plain: &[u8], level: i32) -> Vec<u8> {
 /// # Errors
 /// What is wrong with the bytes, for people.
 pub fn decompress(compressed: &[u8], plain_bytes_max: u64) -> Result<Bytes, String> {
-    let mut decoder =
-        zstd::stream::read::Decoder::new(compressed).map_err(|e| e.to_string())?.single_frame();
+    let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(|e| e.to_string())?.single_frame();
     decoder.window_log_max(WINDOW_LOG_MAX).map_err(|e| e.to_string())?;
     let mut plain = Vec::new();
     decoder.take(plain_bytes_max.saturating_add(1)).read_to_end(&mut plain).map_err(|e| e.to_string())?;

@@ -137,7 +137,10 @@ pub fn cut_in_piece(piece: &Piece, as_of_ms: i64) -> Option<(u64, i64)> {
             marks.next();
         }
         let seen = marks.peek().map_or(i64::MAX, |Mark(_, wall_ms)| *wall_ms);
-        let summary = summarize(record.data);
+        let Ok(summary) = summarize(record.data) else {
+            cut = Some((record.end, written_ms));
+            continue;
+        };
         let estimate = match (summary.kind, summary.times_ms) {
             (RecordKind::Tombstones, _) => seen,
             (_, Some((_, newest_ms))) => newest_ms.clamp(seen_before.min(seen), seen),
@@ -212,7 +215,11 @@ fn newest_position(view: &ArchiveView, timeline: Option<u32>) -> Result<(Positio
 /// Returns when a timeline began to be.
 fn began_ms(timeline: &Timeline) -> i64 {
     timeline.wal.first().map_or(timeline.fork.noticed.wall_ms, |piece| {
-        if piece.after_ms > 0 { piece.after_ms } else { timeline.fork.noticed.wall_ms.min(piece.seen.wall_ms) }
+        if piece.after_ms > 0 {
+            piece.after_ms
+        } else {
+            timeline.fork.noticed.wall_ms.min(piece.seen.wall_ms)
+        }
     })
 }
 

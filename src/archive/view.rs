@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::ArchiveError;
 use super::chain::{ChainEnd, Link};
-use super::entry::{Base, DigestEntry, Entry, Event, Fork, LogPosition, PieceEntry, Position, ServerFacts, Stamp};
+use super::entry::{
+    Base, DigestEntry, Entry, Event, Fork, LogPosition, PieceEntry, Position, ServerFacts, Stamp,
+};
 use crate::bucket::LogKind;
 use crate::model::SourceName;
 
@@ -224,7 +226,11 @@ impl ArchiveView {
                 cuts.push(PieceCut { piece: piece.clone(), until: cut_end.offset });
             }
         }
-        if at == end || (cuts.is_empty() && end.offset == 0) { Ok(cuts) } else { Err(MissingRecords { log, after: at }) }
+        if at == end || (cuts.is_empty() && end.offset == 0) {
+            Ok(cuts)
+        } else {
+            Err(MissingRecords { log, after: at })
+        }
     }
 }
 
