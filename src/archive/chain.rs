@@ -15,6 +15,7 @@ use super::view::ArchiveView;
 use crate::bucket::{ArchiveObject, Bucket, BucketError, Created, ObjectKey};
 use crate::envelope::Envelope;
 use crate::model::{SourceName, Ulid};
+use crate::runtime::Random;
 
 /// The most that an entry or chapter may have before compression.
 const JSON_BYTES_MAX: u64 = 256 << 20;
@@ -83,6 +84,15 @@ impl Archive {
             return Err(ArchiveError::Damaged { key: key.to_string(), reason });
         }
         self.open(key, stored)
+    }
+
+    /// Returns the bytes to store for an object.
+    ///
+    /// # Errors
+    /// Keys that cannot seal.
+    pub fn seal(&self, key: &str, plain: Bytes, random: &Random) -> Result<Bytes, ArchiveError> {
+        let sealed = self.envelope.seal(key, plain, random);
+        sealed.map_err(|source| ArchiveError::Envelope { key: key.to_owned(), source })
     }
 
     /// Opens the stored bytes of an object.
