@@ -27,15 +27,19 @@
 //! What it does not do: build data directories (that is `restore`), read or change what Prometheus serves.
 
 mod chain;
+mod collect;
 mod entry;
 mod error;
 mod hash;
+mod hold;
 mod piece;
+mod retention;
 mod roll_up;
 mod target;
 mod view;
 
 pub use chain::{Archive, ChainEnd, Link, fuzz_archive_catalog, sources};
+pub use collect::{Retention, RetentionReport};
 pub use entry::{
     Base, BlockState, Chapter, CheckpointEntry, DigestEntry, ENTRY_FORMAT, Entry, Event, EventKind, Fork,
     ForkReason, LogPosition, Manifest, PieceEntry, Position, ServerFacts, Stamp, StoredBlock, StoredFile,
@@ -43,10 +47,12 @@ pub use entry::{
 };
 pub use error::ArchiveError;
 pub use hash::Sha256Hash;
+pub use hold::{Held, Hold};
 pub use piece::{
     Mark, PIECE_PLAIN_BYTES_MAX, Piece, PieceBuilder, PieceHeader, PieceRecord, compress, decompress,
     fuzz_piece,
 };
+pub use retention::{RestorePoint, RetentionPlan, RetentionPolicy, plan_retention};
 pub use roll_up::{RollUp, RollUpReport, RollUpSettings};
 pub use target::{Resolved, Target, cut_in_piece, resolve_at};
 pub use view::{ArchiveView, MissingRecords, PieceCut, Timeline};
