@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use perennial::tsdb::XorChunks;
+use perennial::tsdb::wal::{SegmentReader, Step};
 use prost::Message;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -122,6 +123,21 @@ fn the_chunk_decoder_stands_any_bytes() {
 fn the_log_decoder_stands_any_bytes() {
     let corpus = fixtures("log", ".log");
     drive("fuzz_log", &corpus, |bytes| bytes, perennial::log::fuzz_log);
+}
+
+#[test]
+fn the_decoders_of_prometheus_log_stand_any_bytes() {
+    let mut segments = fixtures("prometheus/wal/wbl", "");
+    segments.extend(fixtures("prometheus/wal/wal", "4"));
+    drive("fuzz_wal_segment", &segments, |bytes| bytes, perennial::tsdb::wal::fuzz_wal_segment);
+    let mut records = Vec::new();
+    for segment in &segments {
+        let mut reader = SegmentReader::new(segment, 0);
+        while let Step::Record(record) = reader.next_record() {
+            records.push(record.data.into_owned());
+        }
+    }
+    drive("fuzz_wal_record", &records, |bytes| bytes, perennial::tsdb::wal::fuzz_wal_record);
 }
 
 #[test]

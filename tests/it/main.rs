@@ -13,4 +13,5 @@ mod recording;
 mod roles;
 mod support;
 mod tidy;
+mod wal;
 mod xor;

@@ -4,8 +4,11 @@ mod records;
 
 use super::*;
 
-/// Reads a segment to its end and returns its records with their ends.
-fn read_all(bytes: &[u8], start_offset: u64) -> (Vec<(u64, u64, Vec<u8>)>, Step<()>) {
+/// Start, end and bytes of a record.
+type Placed = (u64, u64, Vec<u8>);
+
+/// Reads a segment to its end and returns its records and what comes after them.
+fn read_all(bytes: &[u8], start_offset: u64) -> (Vec<Placed>, Step<()>) {
     let mut reader = SegmentReader::new(bytes, start_offset);
     let mut records = Vec::new();
     loop {

@@ -9,7 +9,7 @@ fn bytes_of(len: usize, seed: u8) -> Vec<u8> {
     let mut state = u64::from(seed) * 2 + 1;
     let next = |_| {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        if seed % 2 == 0 { (state >> 60) as u8 } else { (state >> 56) as u8 }
+        if seed & 1 == 0 { (state >> 60) as u8 } else { (state >> 56) as u8 }
     };
     (0..len).map(next).collect()
 }
