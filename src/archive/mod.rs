@@ -38,6 +38,9 @@ mod roll_up;
 mod target;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use chain::{Archive, ChainEnd, Link, fuzz_archive_catalog, sources};
 pub use collect::{Retention, RetentionReport};
 pub use entry::{

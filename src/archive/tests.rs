@@ -1,0 +1,5 @@
+//! The chain, targets, roll-up and retention over made-up archives.
+
+mod chain;
+mod history;
+mod rig;
