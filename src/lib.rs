@@ -7,6 +7,7 @@ pub mod bucket;
 pub mod catalog;
 pub mod cli;
 pub mod head;
+pub mod jobs;
 pub mod log;
 pub mod model;
 pub mod receive;
