@@ -52,6 +52,13 @@ impl S3Access {
     /// Returns whether versions are kept, or nothing where the store does not say.
     pub(super) async fn versioning(&self, client: &Client) -> Result<Option<bool>, StoreError> {
         let answer = client.get_bucket_versioning().bucket(&self.settings.bucket).send().await;
+        // Some stores wrap their answer in another element than Amazon does.
+        if let Err(error) = &answer
+            && error.raw_response().is_some_and(|response| response.status().is_success())
+        {
+            tracing::warn!(bucket = self.settings.bucket, "cannot read what the store says of versioning");
+            return Ok(None);
+        }
         match answer.map_err(|e| store_error(&self.settings.bucket, e)) {
             Ok(answer) => Ok(Some(answer.status() == Some(&s3::BucketVersioningStatus::Enabled))),
             Err(StoreError::NotSupported { .. } | StoreError::PermissionDenied { .. }) => Ok(None),
@@ -180,13 +187,15 @@ where
 {
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(str::to_owned);
-    let text = match error.as_service_error() {
-        None => error_chain(&error),
-        Some(refusal) => {
-            let (code, message) =
-                (refusal.code().unwrap_or("no code"), refusal.message().unwrap_or_default());
+    let text = match (error.as_service_error(), &code) {
+        (Some(refusal), Some(code)) => {
+            let message = refusal.message().unwrap_or_default();
             format!("the store answered {} {code}: {message}", status.unwrap_or(0))
         }
+        _ => match status {
+            Some(status) => format!("the store answered {status}: {}", error_chain(&error)),
+            None => error_chain(&error),
+        },
     };
     let (path, source) = (path.to_owned(), text.into());
     match (status, code.as_deref()) {
