@@ -35,6 +35,7 @@ mod hold;
 mod piece;
 mod retention;
 mod roll_up;
+mod source;
 mod target;
 mod view;
 
@@ -57,5 +58,6 @@ pub use piece::{
 };
 pub use retention::{RestorePoint, RetentionPlan, RetentionPolicy, plan_retention};
 pub use roll_up::{RollUp, RollUpReport, RollUpSettings};
+pub use source::{Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
 pub use target::{Resolved, Target, cut_in_piece, resolve_at};
 pub use view::{ArchiveView, MissingRecords, PieceCut, Timeline};
