@@ -22,6 +22,7 @@ mod encryption;
 mod flags;
 mod job_kinds;
 mod jobs;
+mod rollback;
 mod sql_view;
 mod store;
 mod write_roles;
@@ -71,6 +72,8 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     /// Shows scheduled jobs and runs one now.
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Rolls a tenant back to a kept catalog version: undoes a bad import, a deletion or a wrong retention.
+    Rollback(rollback::RollbackArgs),
     /// Prints SQL that creates the views `samples` and `rollup` over the newest catalog version.
     SqlView(sql_view::SqlViewArgs),
 }
@@ -111,6 +114,7 @@ failure_from!(
     crate::catalog::CatalogError,
     crate::envelope::EnvelopeError,
     crate::jobs::JobError,
+    crate::catalog::RollbackError,
     crate::log::LogError,
     crate::receive::CutError,
     crate::receive::RecoverError,
@@ -169,6 +173,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Store(args) => runtime.block_on(store::run(args)),
         Command::Blocks(command) => runtime.block_on(blocks::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
+        Command::Rollback(args) => runtime.block_on(rollback::run(args)),
         Command::SqlView(args) => runtime.block_on(sql_view::run(args)),
     };
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));

@@ -11,6 +11,7 @@ mod peers;
 mod properties;
 mod recording;
 mod roles;
+mod rollback;
 mod support;
 mod tidy;
 mod wal;
