@@ -50,7 +50,7 @@ fn header_name(text: &str) -> Result<http::HeaderName, String> {
     text.parse().map_err(|_| "write the name of an HTTP header, such as THANOS-TENANT".to_owned())
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let refused = || "write name=\"value\", such as --label 'cluster=\"eu-1\"'".to_owned();
     let (name, value) = text.split_once('=').ok_or_else(refused)?;
     let quoted = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
