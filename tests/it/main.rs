@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and may talk")]
 
 mod bombs;
+mod export;
 mod fuzz;
 mod generated;
 mod kill;
 mod peers;
 mod properties;
 mod recording;
+mod restore_serve;
 mod roles;
 mod rollback;
 mod support;
