@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::compose::Base;
-use super::flags::{CommonArgs, Output, READER_BYTES_MAX};
+use super::flags::{CommonArgs, Output, READER_BYTES_MAX, quoted};
 use super::{Failure, print_line};
 use crate::model::{
     ErrorKind, Matcher, TenantId, TimeRange, format_duration_ms, format_time_ms, parse_duration_ms,
@@ -194,7 +194,7 @@ fn table(args: &TsdbArgs, now_ms: i64, report: &ExportReport) -> String {
     for column in table.column_iter_mut().skip(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let directory = args.to.display();
+    let directory = quoted(&args.to.display().to_string());
     let first_ms = report.blocks.iter().map(|block| block.min_time_ms).min().unwrap_or(now_ms);
     // A day more than it reaches back, so that there is time to look at it.
     let days = now_ms.saturating_sub(first_ms).max(0) / 86_400_000 + 2;

@@ -61,6 +61,13 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// Writes a word so that a shell takes it for one.
+pub(super) fn quoted(word: &str) -> String {
+    let plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ':' | ',' | '+' | '@');
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum LogFormat {
@@ -130,6 +137,22 @@ impl CommonArgs {
         let message =
             format!("there is no bucket at {}: check --data-dir or --objstore.config", folder.display());
         Err(Failure::new(ErrorKind::NotFound, message))
+    }
+
+    /// Returns the flags that name the bucket, each after a space, for commands that are printed to be pasted.
+    pub(super) fn bucket_flags(&self) -> String {
+        let file = |flag: &str, path: &Option<PathBuf>| {
+            path.as_ref().map(|path| format!(" --{flag}={}", quoted(&path.display().to_string())))
+        };
+        let mut flags = file("config-file", &self.config_file).unwrap_or_default();
+        flags.push_str(&file("objstore.config-file", &self.objstore_config_file).unwrap_or_default());
+        if self.objstore_config.is_some() {
+            // It may hold secrets, which do not belong on a screen.
+            flags.push_str(" --objstore.config=\"$OBJSTORE_CONFIG\"");
+        } else if self.objstore_config_file.is_none() {
+            flags.push_str(&file("data-dir", &Some(self.data_dir.clone())).unwrap_or_default());
+        }
+        flags
     }
 
     /// Reads the object storage's configuration.

@@ -49,7 +49,7 @@ pub(super) async fn run(args: RollbackArgs) -> Result<(), Failure> {
     let plan = catalog.plan_rollback(as_of_ms).await?;
     let confirmed = args.yes && !plan.is_nothing() && plan.lost.is_empty();
     let committed = if confirmed { Some(catalog.roll_back(&plan).await?) } else { None };
-    let report = Report { tenant: &args.tenant, as_of_ms, plan: &plan, committed };
+    let report = Report { args: &args, as_of_ms, plan: &plan, committed };
     match args.output {
         Output::Json => print_line(format_args!("{:#}", report.json())),
         Output::Table => print_line(report.table()),
@@ -58,14 +58,14 @@ pub(super) async fn run(args: RollbackArgs) -> Result<(), Failure> {
     if plan.is_nothing() || report.committed.is_some() {
         return Ok(());
     }
-    let version = plan.target.version().version;
-    let message = format!("nothing was changed: add --yes to roll {} back to version {version}", args.tenant);
+    // A relative time would mean another one by then.
+    let message = format!("nothing was changed; to do it: {}", report.command(as_of_ms));
     Err(Failure::new(ErrorKind::NeedsConfirmation, message))
 }
 
 /// What is printed.
 struct Report<'a> {
-    tenant: &'a TenantId,
+    args: &'a RollbackArgs,
     as_of_ms: i64,
     plan: &'a RollbackPlan,
     committed: Option<Arc<Snapshot>>,
@@ -120,14 +120,21 @@ impl Report<'_> {
     /// version before.
     fn undo(&self) -> Option<String> {
         let before_ms = self.committed.as_ref()?.version().written_at_ms.saturating_sub(1);
-        Some(format!("perennial rollback {} --as-of {} --yes", self.tenant, format_time_ms(before_ms)))
+        Some(self.command(before_ms))
+    }
+
+    /// Returns the command that rolls back to a time, to be pasted.
+    fn command(&self, as_of_ms: i64) -> String {
+        let RollbackArgs { tenant, common, .. } = self.args;
+        let as_of = format_time_ms(as_of_ms);
+        format!("perennial rollback {tenant} --as-of {as_of}{} --yes", common.bucket_flags())
     }
 
     fn json(&self) -> Value {
         let RollbackPlan { newest, target, back, gone, stays, lost, .. } = self.plan;
         let lost = lost.iter().map(|block| json!({"id": block.id, "object": block.key, "why": block.why}));
         json!({
-            "tenant": self.tenant,
+            "tenant": self.args.tenant,
             "as_of_ms": self.as_of_ms,
             "target": version_json(target),
             "target_before_as_of_ms": self.as_of_ms.saturating_sub(target.version().written_at_ms),
@@ -161,7 +168,7 @@ impl Report<'_> {
             ),
         };
         let mut table = plain_table();
-        table.add_row(["tenant", self.tenant.as_str()]);
+        table.add_row(["tenant", self.args.tenant.as_str()]);
         table.add_row(["as of", &format_time_ms(self.as_of_ms)]);
         let rounding = format!("{}, {} earlier", version(target), format_duration_ms(earlier_ms));
         table.add_row(["version then", &rounding]);

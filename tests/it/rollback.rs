@@ -67,7 +67,7 @@ async fn a_live_receiver_goes_on_after_a_rollback_and_after_its_undoing() {
 
     let (code, plan, error) = rollback(&setup, &["--as-of", &good]);
     assert_eq!(code, 7, "{error}");
-    assert!(error.contains("--yes"), "{error}");
+    assert!(error.contains(&format!("--as-of {good}")) && error.contains("--yes"), "{error}");
     assert_eq!((&plan["goes"]["count"], &plan["goes"]["samples"]), (&1.into(), &20.into()), "{plan}");
     assert_eq!((&plan["comes_back"]["count"], &plan["stays"]), (&0.into(), &1.into()), "{plan}");
     assert!(plan["committed"].is_null());
