@@ -10,6 +10,7 @@ mod generated;
 mod kill;
 mod peers;
 mod properties;
+mod protection;
 mod recording;
 mod restore_serve;
 mod roles;
