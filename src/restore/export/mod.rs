@@ -1,19 +1,19 @@
 //! A Prometheus data directory out of a tenant's blocks.
 //!
-//! **Vocabulary**: a *window* is the aligned time of one block that is made; a *span* is a run of windows that are
+//! **Vocabulary**: a *slot* is the aligned time of one block that is made; a *span* is a run of slots that are
 //! written in one pass, because our blocks hold a series in rows of eight hours; an *order* has the series of a span,
 //! sorted; a *batch* is what is read of it at once.
 //!
 //! **Flow**
 //! 1. The time asked for is divided into spans where the tenant has blocks.
 //! 2. Per span: find the series of all selectors, sort them as a Prometheus block wants them, read them batch by
-//!    batch; each batch goes into the blocks of its windows while the next one is read.
+//!    batch; each batch goes into the blocks of its slots while the next one is read.
 //! 3. The blocks are made durable, and the directory moves to its place by one rename.
 //!
 //! **Invariants**
 //! - Samples go through `select`: what is exported is what a query reads, float bits included, one value per time.
 //! - Memory holds the label sets of one span, two batches, and what the open blocks gather for their indexes.
-//! - A window without samples makes no block; no block is empty.
+//! - A slot without samples makes no block; no block is empty.
 //! - The directory is never seen half written, and one that holds anything is never touched.
 //!
 //! **Crash consistency** A crash leaves `<directory>.partial`, which the next run with the same target empties; a lock
@@ -23,9 +23,9 @@
 
 mod error;
 mod order;
+mod slots;
 mod spans;
 mod target;
-mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -35,12 +35,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use error::ExportError;
-pub use windows::ExportedBlock;
+pub use slots::ExportedBlock;
 
 use self::order::{SeriesOrder, Wanted};
+use self::slots::SlotWriter;
 use self::spans::{Span, plan_spans};
 use self::target::Target;
-use self::windows::WindowWriter;
 use crate::model::{Matcher, TenantId, TimeRange};
 use crate::runtime::{Clock, Random};
 use crate::select::Selector;
@@ -161,8 +161,8 @@ impl Exporter {
         (now, progress): (&mut ExportProgress, ProgressCall<'_>),
     ) -> Result<Vec<ExportedBlock>, ExportError> {
         let now_ms = self.clock.now_ms();
-        let windows = span.windows.into_iter().map(|window| (window, self.random.ulid(now_ms)));
-        let mut writer = WindowWriter::new(folder, windows);
+        let slots = span.slots.into_iter().map(|slot| (slot, self.random.ulid(now_ms)));
+        let mut writer = SlotWriter::new(folder, slots);
         let read = |start: usize| {
             let (order, range) = (&order, order.batch_from(start));
             async move {

@@ -17,11 +17,11 @@ fn range(start_ms: i64, end_ms: i64) -> TimeRange {
 fn blocks_are_aligned_and_those_of_one_stored_row_are_written_together() {
     let day = range(0, 24 * HOUR_MS);
     let spans = plan_spans(TimeRange::ALL, 2 * HOUR_MS, &[day]);
-    assert_eq!(spans.iter().map(|span| span.windows.len()).collect::<Vec<_>>(), [4, 4, 4]);
+    assert_eq!(spans.iter().map(|span| span.slots.len()).collect::<Vec<_>>(), [4, 4, 4]);
     let spans = plan_spans(TimeRange::ALL, 24 * HOUR_MS, &[day]);
-    assert_eq!(spans[0].windows, [day]);
+    assert_eq!(spans[0].slots, [day]);
     let spans = plan_spans(range(HOUR_MS + 1, 3 * HOUR_MS), 2 * HOUR_MS, &[day]);
-    assert_eq!(spans[0].windows, [range(HOUR_MS + 1, 2 * HOUR_MS), range(2 * HOUR_MS, 3 * HOUR_MS)]);
+    assert_eq!(spans[0].slots, [range(HOUR_MS + 1, 2 * HOUR_MS), range(2 * HOUR_MS, 3 * HOUR_MS)]);
     assert!(plan_spans(TimeRange::ALL, HOUR_MS, &[]).is_empty());
     assert!(plan_spans(range(30 * HOUR_MS, 40 * HOUR_MS), HOUR_MS, &[day]).is_empty());
 }
@@ -31,40 +31,40 @@ fn years_without_data_cost_nothing() {
     let century = 100 * 365 * 24 * HOUR_MS;
     let spans =
         plan_spans(TimeRange::ALL, 60_000, &[range(-century, 1 - century), range(century, century + 1)]);
-    assert_eq!(spans.iter().map(|span| span.windows.len()).sum::<usize>(), 2);
+    assert_eq!(spans.iter().map(|span| span.slots.len()).sum::<usize>(), 2);
 }
 
 proptest! {
     #[test]
-    fn every_millisecond_of_data_lies_in_exactly_one_window(
+    fn every_millisecond_of_data_lies_in_exactly_one_slot(
         data in prop::collection::vec((-50i64..50, 1i64..30), 1..6),
         (from, length) in (-60i64..60, 1i64..120),
         block in 1i64..40,
     ) {
-        // Quarters of hours for milliseconds, so that a row window has 32.
+        // Quarters of hours for milliseconds, so that a row has 32.
         const UNIT_MS: i64 = RAW_WINDOW_MS / 32;
         let data: Vec<TimeRange> =
             data.iter().map(|(start, len)| range(start * UNIT_MS, (start + len) * UNIT_MS)).collect();
         let asked = range(from * UNIT_MS, (from + length) * UNIT_MS);
         let block_ms = block * UNIT_MS;
         let spans = plan_spans(asked, block_ms, &data);
-        let windows: Vec<TimeRange> = spans.iter().flat_map(|span| span.windows.clone()).collect();
-        prop_assert!(windows.windows(2).all(|pair| pair[0].end_ms <= pair[1].start_ms));
-        for window in &windows {
-            prop_assert!(!window.is_empty());
-            prop_assert_eq!(window.start_ms.div_euclid(block_ms), (window.end_ms - 1).div_euclid(block_ms));
-            prop_assert!(asked.start_ms <= window.start_ms && window.end_ms <= asked.end_ms);
+        let slots: Vec<TimeRange> = spans.iter().flat_map(|span| span.slots.clone()).collect();
+        prop_assert!(slots.windows(2).all(|pair| pair[0].end_ms <= pair[1].start_ms));
+        for slot in &slots {
+            prop_assert!(!slot.is_empty());
+            prop_assert_eq!(slot.start_ms.div_euclid(block_ms), (slot.end_ms - 1).div_euclid(block_ms));
+            prop_assert!(asked.start_ms <= slot.start_ms && slot.end_ms <= asked.end_ms);
         }
         for span in &spans {
             let row = TimeRange::raw_window(span.range.start_ms);
-            prop_assert!(span.windows.iter().all(|window| row.contains(window.start_ms)));
-            prop_assert_eq!(span.range.start_ms, span.windows[0].start_ms);
-            prop_assert_eq!(span.range.end_ms, span.windows[span.windows.len() - 1].end_ms);
+            prop_assert!(span.slots.iter().all(|slot| row.contains(slot.start_ms)));
+            prop_assert_eq!(span.range.start_ms, span.slots[0].start_ms);
+            prop_assert_eq!(span.range.end_ms, span.slots[span.slots.len() - 1].end_ms);
         }
         for time_ms in (-60..80).map(|n| n * UNIT_MS) {
             let wanted = asked.contains(time_ms) && data.iter().any(|d| d.contains(time_ms));
-            let held = windows.iter().filter(|window| window.contains(time_ms)).count();
-            prop_assert!(held <= 1 && (!wanted || held == 1), "{time_ms} of {data:?} in {asked:?}: {windows:?}");
+            let held = slots.iter().filter(|slot| slot.contains(time_ms)).count();
+            prop_assert!(held <= 1 && (!wanted || held == 1), "{time_ms} of {data:?} in {asked:?}: {slots:?}");
         }
     }
 }

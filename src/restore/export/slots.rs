@@ -58,9 +58,9 @@ impl BlockFiles for Folder {
     }
 }
 
-/// A window and its block, of which nothing is on disk before its first sample.
+/// A slot and its block, of which nothing is on disk before its first sample.
 #[derive(Debug)]
-struct Window {
+struct Slot {
     range: TimeRange,
     id: Ulid,
     builder: BlockBuilder<Folder>,
@@ -69,35 +69,35 @@ struct Window {
 
 /// Splits series over the blocks of a span.
 #[derive(Debug)]
-pub(super) struct WindowWriter {
-    windows: Vec<Window>,
+pub(super) struct SlotWriter {
+    slots: Vec<Slot>,
     chunks: SeriesChunks,
 }
 
-impl WindowWriter {
-    /// Prepares blocks in folders below `folder`; windows come oldest first.
-    pub(super) fn new(folder: &Path, windows: impl IntoIterator<Item = (TimeRange, Ulid)>) -> Self {
-        let windows = windows.into_iter().map(|(range, id)| {
+impl SlotWriter {
+    /// Prepares blocks in folders below `folder`; slots come oldest first.
+    pub(super) fn new(folder: &Path, slots: impl IntoIterator<Item = (TimeRange, Ulid)>) -> Self {
+        let slots = slots.into_iter().map(|(range, id)| {
             let files = Folder { path: folder.join(id.to_string()), size_bytes: 0 };
             let builder = BlockBuilder::new(files, BlockOptions::level_one(id));
-            Window { range, id, builder, has_samples: false }
+            Slot { range, id, builder, has_samples: false }
         });
-        Self { windows: windows.collect(), chunks: SeriesChunks::new() }
+        Self { slots: slots.collect(), chunks: SeriesChunks::new() }
     }
 
     /// Writes series, which follow those written before; returns how many samples they have.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<u64, ExportError> {
         let mut written = 0;
         for (labels, samples) in batch {
-            for window in &mut self.windows {
-                let inside = within(samples, window.range);
+            for slot in &mut self.slots {
+                let inside = within(samples, slot.range);
                 if inside.is_empty() {
                     continue;
                 }
                 self.chunks.clear();
                 inside.iter().for_each(|s| self.chunks.push_float(s.ts_ms, s.value.to_bits()));
-                window.builder.add(labels, &mut self.chunks).map_err(ExportError::Block)?;
-                window.has_samples = true;
+                slot.builder.add(labels, &mut self.chunks).map_err(ExportError::Block)?;
+                slot.has_samples = true;
                 written += inside.len() as u64;
             }
         }
@@ -106,11 +106,11 @@ impl WindowWriter {
 
     /// Completes the blocks that have samples.
     pub(super) fn finish(self) -> Result<Vec<ExportedBlock>, ExportError> {
-        let windows = self.windows.into_iter().filter(|window| window.has_samples);
-        let blocks = windows.map(|window| {
-            let (files, meta) = window.builder.finish().map_err(ExportError::Block)?;
+        let slots = self.slots.into_iter().filter(|slot| slot.has_samples);
+        let blocks = slots.map(|slot| {
+            let (files, meta) = slot.builder.finish().map_err(ExportError::Block)?;
             Ok(ExportedBlock {
-                id: window.id,
+                id: slot.id,
                 min_time_ms: meta.min_time_ms,
                 max_time_ms: meta.max_time_ms,
                 series: meta.stats.num_series,
