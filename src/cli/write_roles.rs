@@ -96,7 +96,7 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     let stop_writes = Shutdown::new();
     let mut writing = tokio::spawn(write_side.serve(write, stop_writes.clone()));
     let jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
-    addresses.print(role.name(), &base.bucket);
+    addresses.print(role.name(), ("bucket", base.bucket.location()));
 
     let defect = |e: tokio::task::JoinError| Failure::new(ErrorKind::Internal, e);
     tokio::select! {
