@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "these tests run real processes in real time")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and may talk")]
 
+mod archive;
 mod bombs;
 mod fuzz;
 mod generated;
@@ -10,6 +11,7 @@ mod kill;
 mod peers;
 mod properties;
 mod recording;
+mod restore;
 mod roles;
 mod support;
 mod tidy;
