@@ -14,7 +14,8 @@ use super::piece::{compress, decompress};
 use super::view::ArchiveView;
 use crate::bucket::{ArchiveObject, Bucket, BucketError, Created, ObjectKey};
 use crate::envelope::Envelope;
-use crate::model::SourceName;
+use crate::model::{SourceName, Ulid};
+use crate::runtime::Random;
 
 /// The most that an entry or chapter may have before compression.
 const JSON_BYTES_MAX: u64 = 256 << 20;
@@ -85,6 +86,15 @@ impl Archive {
         self.open(key, stored)
     }
 
+    /// Returns the bytes to store for an object.
+    ///
+    /// # Errors
+    /// Keys that cannot seal.
+    pub fn seal(&self, key: &str, plain: Bytes, random: &Random) -> Result<Bytes, ArchiveError> {
+        let sealed = self.envelope.seal(key, plain, random);
+        sealed.map_err(|source| ArchiveError::Envelope { key: key.to_owned(), source })
+    }
+
     /// Opens the stored bytes of an object.
     ///
     /// # Errors
@@ -142,6 +152,14 @@ impl Archive {
     /// # Errors
     /// [`ArchiveError::NoSource`] where there is none, a broken chain, or the store's failure.
     pub async fn load(&self) -> Result<ArchiveView, ArchiveError> {
+        ArchiveView::fold(self.source.clone(), self.links().await?)
+    }
+
+    /// Reads the parts of the chain: the longest chapters, and the entries that are in none.
+    ///
+    /// # Errors
+    /// As [`Archive::load`].
+    pub async fn links(&self) -> Result<Vec<Link>, ArchiveError> {
         let listing = self.list_catalog().await?;
         if listing.entries.is_empty() && listing.chapters.is_empty() {
             return Err(ArchiveError::NoSource(self.source.to_string()));
@@ -157,8 +175,7 @@ impl Archive {
             return Err(ArchiveError::Chain { seq: next, reason });
         }
         let read = links.into_iter().map(|link| self.read_link(link));
-        let links: Vec<Link> = futures::stream::iter(read).buffered(ENTRIES_AT_ONCE).try_collect().await?;
-        ArchiveView::fold(self.source.clone(), links)
+        futures::stream::iter(read).buffered(ENTRIES_AT_ONCE).try_collect().await
     }
 
     /// Returns the end of the chain by a listing and one read; an archive without entries has the default.
@@ -168,12 +185,11 @@ impl Archive {
     pub async fn chain_end(&self) -> Result<ChainEnd, ArchiveError> {
         let listing = self.list_catalog().await?;
         let Some(last) = listing.last_seq() else { return Ok(ChainEnd::default()) };
-        let object = match listing.entries.last() {
-            Some(seq) if *seq == last => ArchiveObject::Entry { seq: last },
+        let span = match listing.entries.last() {
+            Some(seq) if *seq == last => Span::Entry(last),
             _ => listing.chapter_ending_at(last),
         };
-        let link = self.read_link(Span::of(&object)).await?;
-        Ok(link.end())
+        Ok(self.read_link(span).await?.end())
     }
 
     async fn list_catalog(&self) -> Result<Listing, ArchiveError> {
@@ -185,9 +201,10 @@ impl Archive {
                     listing.entries.push(seq);
                 }
                 Some(ObjectKey::Archive {
-                    object: ArchiveObject::Chapter { first_seq, last_seq }, ..
+                    object: ArchiveObject::Chapter { first_seq, last_seq, id },
+                    ..
                 }) if first_seq <= last_seq => {
-                    listing.chapters.push((first_seq, last_seq));
+                    listing.chapters.push((first_seq, last_seq, id));
                 }
                 _ => {}
             }
@@ -208,12 +225,10 @@ impl Archive {
                 }
                 Ok(Link::Entry { sha256: Sha256Hash::of(&bytes), entry: Box::new(entry) })
             }
-            Span::Chapter(first_seq, last_seq) => {
-                let key = self.key(ArchiveObject::Chapter { first_seq, last_seq });
+            Span::Chapter(first_seq, last_seq, id) => {
+                let key = self.key(ArchiveObject::Chapter { first_seq, last_seq, id });
                 let chapter: Chapter = decode(&key, &self.read_stored(&key).await?)?;
-                if (chapter.first_seq, chapter.last_seq) != (first_seq, last_seq)
-                    || chapter.source != self.source
-                {
+                if chapter.key() != key {
                     return Err(misplaced(&key));
                 }
                 Ok(Link::Chapter(Box::new(chapter)))
@@ -274,28 +289,20 @@ impl Link {
 #[derive(Debug, Default)]
 struct Listing {
     entries: Vec<u64>,
-    chapters: Vec<(u64, u64)>,
+    chapters: Vec<(u64, u64, Ulid)>,
 }
 
 /// An object of the catalog.
 #[derive(Debug, Clone, Copy)]
 enum Span {
     Entry(u64),
-    Chapter(u64, u64),
+    Chapter(u64, u64, Ulid),
 }
 
 impl Span {
-    fn of(object: &ArchiveObject) -> Self {
-        match *object {
-            ArchiveObject::Chapter { first_seq, last_seq } => Self::Chapter(first_seq, last_seq),
-            ArchiveObject::Entry { seq } => Self::Entry(seq),
-            _ => Self::Entry(0),
-        }
-    }
-
     fn last_seq(self) -> u64 {
         match self {
-            Self::Entry(seq) | Self::Chapter(_, seq) => seq,
+            Self::Entry(seq) | Self::Chapter(_, seq, _) => seq,
         }
     }
 }
@@ -313,15 +320,15 @@ impl Listing {
     /// Returns what holds an entry: the longest chapter that begins with it, or the entry itself.
     fn at(&self, seq: u64) -> Option<Span> {
         let after = self.chapters.partition_point(|c| c.0 <= seq);
-        if let Some((first, last)) = self.chapters[..after].last().filter(|c| c.0 == seq) {
-            return Some(Span::Chapter(*first, *last));
+        if let Some((first, last, id)) = self.chapters[..after].last().filter(|c| c.0 == seq) {
+            return Some(Span::Chapter(*first, *last, *id));
         }
         self.entries.binary_search(&seq).ok().map(|_| Span::Entry(seq))
     }
 
-    fn chapter_ending_at(&self, last: u64) -> ArchiveObject {
-        let found = self.chapters.iter().find(|c| c.1 == last).copied().unwrap_or((last, last));
-        ArchiveObject::Chapter { first_seq: found.0, last_seq: found.1 }
+    fn chapter_ending_at(&self, last: u64) -> Span {
+        let found = self.chapters.iter().find(|c| c.1 == last);
+        found.map_or(Span::Entry(last), |(first, last, id)| Span::Chapter(*first, *last, *id))
     }
 }
 

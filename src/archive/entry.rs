@@ -424,7 +424,8 @@ impl Chapter {
     /// Returns its key.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
-        let object = ArchiveObject::Chapter { first_seq: self.first_seq, last_seq: self.last_seq };
+        let Self { first_seq, last_seq, id, .. } = *self;
+        let object = ArchiveObject::Chapter { first_seq, last_seq, id };
         ObjectKey::archive(&self.source, object)
     }
 }

@@ -31,6 +31,7 @@ mod entry;
 mod error;
 mod hash;
 mod piece;
+mod roll_up;
 mod target;
 mod view;
 
@@ -46,5 +47,6 @@ pub use piece::{
     Mark, PIECE_PLAIN_BYTES_MAX, Piece, PieceBuilder, PieceHeader, PieceRecord, compress, decompress,
     fuzz_piece,
 };
+pub use roll_up::{RollUp, RollUpReport, RollUpSettings};
 pub use target::{Resolved, Target, cut_in_piece, resolve_at};
 pub use view::{ArchiveView, MissingRecords, PieceCut, Timeline};

@@ -48,12 +48,14 @@ pub enum ArchiveObject {
         /// Its number, from 1.
         seq: u64,
     },
-    /// `catalog/chapters/<first>-<last>`: a run of entries, rolled up.
+    /// `catalog/chapters/<first>-<last>-<ULID>`: a run of entries, rolled up.
     Chapter {
         /// The first entry that it replaces.
         first_seq: u64,
         /// The last one.
         last_seq: u64,
+        /// Of two chapters of one run, the one with the greater id counts.
+        id: Ulid,
     },
     /// `timelines/<timeline>/<wal|wbl>/<segment>/<start>-<end>-<ULID>`: records of a log.
     Piece {
@@ -130,8 +132,12 @@ impl ArchiveObject {
     pub(super) fn parse(segments: &[&str]) -> Option<Self> {
         let object = match segments {
             ["catalog", "chapters", range] => {
-                let (first, last) = range.split_once('-')?;
-                Self::Chapter { first_seq: number(first, SEQ_DIGITS)?, last_seq: number(last, SEQ_DIGITS)? }
+                let mut parts = range.splitn(3, '-');
+                Self::Chapter {
+                    first_seq: number(parts.next()?, SEQ_DIGITS)?,
+                    last_seq: number(parts.next()?, SEQ_DIGITS)?,
+                    id: parse_ulid(parts.next()?)?,
+                }
             }
             ["catalog", seq] => Self::Entry { seq: number(seq, SEQ_DIGITS)? },
             ["timelines", timeline, "checkpoints", checkpoint, upload, file] => {
@@ -186,8 +192,8 @@ impl fmt::Display for ArchiveObject {
         const N: usize = NUMBER_DIGITS;
         match self {
             Self::Entry { seq } => write!(f, "catalog/{seq:0w$}", w = SEQ_DIGITS),
-            Self::Chapter { first_seq, last_seq } => {
-                write!(f, "catalog/chapters/{first_seq:0w$}-{last_seq:0w$}", w = SEQ_DIGITS)
+            Self::Chapter { first_seq, last_seq, id } => {
+                write!(f, "catalog/chapters/{first_seq:0w$}-{last_seq:0w$}-{id}", w = SEQ_DIGITS)
             }
             Self::Piece { timeline, log, segment, start, end, id } => {
                 let (log, w) = (if *log == LogKind::Wal { "wal" } else { "wbl" }, OFFSET_DIGITS);
