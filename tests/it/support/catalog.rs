@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::archiver::SOURCE;
 
-/// The entries of an archive in a local bucket.
+/// The entries of an archive in a local bucket; none of them is rolled up.
 #[derive(Debug)]
 pub(crate) struct CatalogFiles {
     folder: PathBuf,
@@ -76,7 +76,8 @@ fn write_json(path: &Path, document: &Value) -> String {
 impl CatalogFiles {
     pub(crate) fn read(bucket: &Path) -> Self {
         let folder = archive_folder(bucket);
-        let files = files_below(&folder.join("catalog"));
+        let mut files = files_below(&folder.join("catalog"));
+        files.retain(|path| path.parent().is_some_and(|parent| parent.ends_with("catalog")));
         let entries = files.into_iter().map(|path| (path.clone(), read_json(&path))).collect();
         Self { folder, entries }
     }

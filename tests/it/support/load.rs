@@ -52,14 +52,6 @@ impl Book {
         self.collect(metric, |batch| batch.begun_ms <= time_ms)
     }
 
-    /// Returns whether a request was on its way within some milliseconds of a time.
-    pub(crate) fn is_busy(&self, time_ms: i64, margin_ms: i64) -> bool {
-        self.batches.iter().any(|batch| {
-            let end = batch.acknowledged_ms.unwrap_or(i64::MAX);
-            batch.begun_ms - margin_ms <= time_ms && time_ms <= end.saturating_add(margin_ms)
-        })
-    }
-
     fn collect(&self, metric: &str, wanted: impl Fn(&Batch) -> bool) -> SampleSet {
         let mut rows: Vec<&(LabelPairs, i64, u64)> =
             self.batches.iter().filter(|b| wanted(b)).flat_map(|b| &b.samples).collect();
@@ -105,17 +97,11 @@ impl Load {
         Self { book, stop, task }
     }
 
-    /// Returns the book so far.
-    pub(crate) fn book(&self) -> Book {
-        self.book.lock().unwrap().clone()
-    }
-
     /// Ends the load and returns the book.
     pub(crate) async fn stop(self) -> Book {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap();
-        let book = self.book.lock().unwrap().clone();
-        book
+        self.book.lock().unwrap().clone()
     }
 }
 

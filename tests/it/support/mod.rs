@@ -28,8 +28,10 @@ mod seed;
 mod store_api;
 mod tsdb_server;
 
+#[allow(unused_imports, reason = "the bench uses all of it")]
 pub(crate) use archiver::{
-    ArchiverSetup, LocalBucket, RestoreCommand, assert_code, local_bucket_config, path_text, time_text,
+    ArchiverSetup, LocalBucket, RestoreCommand, SOURCE, assert_code, local_bucket_config, path_text,
+    time_text,
 };
 pub(crate) use catalog::{CatalogFiles, archive_folder, files_below, tree};
 pub(crate) use crash_points::crash_points;

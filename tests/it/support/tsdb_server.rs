@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::http::{answers, get_json, get_text};
+use super::http::{answers, get_json};
 use super::{Answer, Process, RemoteRead, RemoteWrite, SampleSet, client, free_port};
 
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -190,14 +190,5 @@ impl TsdbServer {
             rows.sort_by_key(|row| row["seriesLabels"].to_string());
         }
         data
-    }
-
-    /// Returns the sum of one of its own metrics over all label sets.
-    pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text = get_text(&self.url("/metrics")).await;
-        text.lines()
-            .filter(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
-            .map(|l| l.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-            .sum()
     }
 }
