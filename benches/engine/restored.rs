@@ -87,11 +87,11 @@ fn estimate(table: &mut Table, restore: &RestoreCommand) {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("data");
     let plan = restore.json("plan", &["--as-of", "latest", "--to", path_text(&to)]);
-    let bytes = plan["fetch_bytes"].as_f64().unwrap_or_else(|| panic!("fetch_bytes: {plan}"));
+    let bytes = plan["fetch"]["stored_bytes"].as_f64().unwrap_or_else(|| panic!("stored_bytes: {plan}"));
     let limit = format!("{:.0}", bytes / LONG_RUN.as_secs_f64());
     let flags = ["--as-of", "latest", "--to", path_text(&to), "--limit", &limit];
     let plan = restore.json("plan", &flags);
-    let estimated = plan["estimated_seconds"].as_f64().unwrap_or_else(|| panic!("estimated_seconds: {plan}"));
+    let estimated = plan["estimate"]["seconds"].as_f64().unwrap_or_else(|| panic!("seconds: {plan}"));
     let start = Instant::now();
     assert_code(&restore.output("run", &flags), 0, "a restore with a limit");
     let took = start.elapsed().as_secs_f64();
