@@ -32,6 +32,7 @@ mod error;
 mod hash;
 mod piece;
 mod roll_up;
+mod source;
 mod target;
 mod view;
 
@@ -48,5 +49,6 @@ pub use piece::{
     fuzz_piece,
 };
 pub use roll_up::{RollUp, RollUpReport, RollUpSettings};
+pub use source::{Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
 pub use target::{Resolved, Target, cut_in_piece, resolve_at};
 pub use view::{ArchiveView, MissingRecords, PieceCut, Timeline};
