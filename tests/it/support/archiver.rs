@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -54,7 +55,8 @@ pub(crate) fn local_bucket_config(folder: &Path) -> String {
 /// What stays the same over restarts of an archiver.
 #[derive(Debug)]
 pub(crate) struct ArchiverSetup {
-    folder: TempDir,
+    // The log of a process outlives its setup.
+    folder: Arc<TempDir>,
     data: PathBuf,
     url: Option<String>,
     bucket: String,
@@ -67,7 +69,7 @@ impl ArchiverSetup {
     /// An archiver of a server into a bucket.
     pub(crate) fn new(server: &TsdbServer, bucket: &str) -> Self {
         Self {
-            folder: tempfile::Builder::new().prefix("archiver-it-").tempdir().unwrap(),
+            folder: Arc::new(tempfile::Builder::new().prefix("archiver-it-").tempdir().unwrap()),
             data: server.data_dir().to_owned(),
             url: Some(server.url("")),
             bucket: bucket.to_owned(),
@@ -114,7 +116,8 @@ impl ArchiverSetup {
             .env_remove("FAILPOINTS");
         command.envs(self.failpoints.iter().map(|points| ("FAILPOINTS", points)));
         let process = Process::start("archiver", &mut command, &self.folder.path().join("log"));
-        Archiver { process, metrics: format!("http://127.0.0.1:{}/metrics", self.http) }
+        let metrics = format!("http://127.0.0.1:{}/metrics", self.http);
+        Archiver { process, metrics, _folder: Arc::clone(&self.folder) }
     }
 
     /// The restore commands on the same bucket.
@@ -128,6 +131,7 @@ impl ArchiverSetup {
 pub(crate) struct Archiver {
     pub(crate) process: Process,
     metrics: String,
+    _folder: Arc<TempDir>,
 }
 
 impl Archiver {
