@@ -43,7 +43,8 @@ impl std::fmt::Display for LogPosition {
 pub struct Position {
     /// The timeline.
     pub timeline: u32,
-    /// Where the WAL is read up to.
+    /// Where the WAL is read up to: the end of a record, never the beginning of a segment that was read nothing of,
+    /// but in an archive that has no record yet.
     pub wal: LogPosition,
     /// Where the log of out-of-order samples is read up to, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,6 +155,9 @@ pub struct PieceEntry {
     pub start: u64,
     /// Where its last record ends.
     pub end: u64,
+    /// Where the log was read up to before: the end of the piece before it, on this timeline or where that left its
+    /// parent, in this segment or an earlier one. Records are missing where no piece ends there.
+    pub follows: LogPosition,
     /// None of its records was there at this time (0 where that is unknown).
     pub after_ms: i64,
     /// All of its records were there at this time.

@@ -27,16 +27,23 @@
 //! What it does not do: build data directories (that is `restore`), read or change what Prometheus serves.
 
 mod chain;
+mod collect;
 mod entry;
 mod error;
 mod hash;
+mod hold;
 mod piece;
+mod retention;
 mod roll_up;
 mod source;
 mod target;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use chain::{Archive, ChainEnd, Link, fuzz_archive_catalog, sources};
+pub use collect::{Retention, RetentionReport};
 pub use entry::{
     Base, BlockState, Chapter, CheckpointEntry, DigestEntry, ENTRY_FORMAT, Entry, Event, EventKind, Fork,
     ForkReason, LogPosition, Manifest, PieceEntry, Position, ServerFacts, Stamp, StoredBlock, StoredFile,
@@ -44,10 +51,12 @@ pub use entry::{
 };
 pub use error::ArchiveError;
 pub use hash::Sha256Hash;
+pub use hold::{Held, Hold};
 pub use piece::{
     Mark, PIECE_PLAIN_BYTES_MAX, Piece, PieceBuilder, PieceHeader, PieceRecord, compress, decompress,
     fuzz_piece,
 };
+pub use retention::{RestorePoint, RetentionPlan, RetentionPolicy, plan_retention};
 pub use roll_up::{RollUp, RollUpReport, RollUpSettings};
 pub use source::{Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
 pub use target::{Resolved, Target, cut_in_piece, resolve_at};

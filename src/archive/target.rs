@@ -68,8 +68,8 @@ impl Archive {
         timeline: Option<u32>,
     ) -> Result<(Position, i64), ArchiveError> {
         check_window(view, as_of_ms)?;
-        let candidates = view.timelines.values().filter(|t| timeline.is_none_or(|n| n == t.number));
-        let live = candidates.filter(|t| began_ms(t) <= as_of_ms).next_back().ok_or_else(|| {
+        let mut candidates = view.timelines.values().filter(|t| timeline.is_none_or(|n| n == t.number));
+        let live = candidates.rfind(|t| began_ms(t) <= as_of_ms).ok_or_else(|| {
             let nearest = timeline.and_then(|n| view.timelines.get(&n)).map_or(as_of_ms, began_ms);
             outside("that timeline had not begun", nearest)
         })?;

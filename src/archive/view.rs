@@ -212,28 +212,27 @@ impl ArchiveView {
         let mut at = LogPosition { segment: first_segment, offset: 0 };
         for (timeline, until) in self.lineage(target.timeline) {
             let until = until.and_then(|position| position.of(log)).unwrap_or(end).min(end);
-            if timeline.fork.reason == super::ForkReason::Gap && !cuts.is_empty() {
-                return Err(MissingRecords { log, after: at });
-            }
             for piece in timeline.pieces(log) {
                 if piece.segment < first_segment || piece.start_position() >= until {
                     continue;
                 }
-                let follows = piece.start_position() == at
-                    || (piece.start == 0 && (piece.segment == at.segment + 1 || piece.segment == at.segment));
+                let follows = if cuts.is_empty() { piece.follows <= at } else { piece.follows == at };
                 if !follows {
                     return Err(MissingRecords { log, after: at });
                 }
-                let cut_end = piece.end_position().min(until);
-                at = cut_end;
-                cuts.push(PieceCut { piece: piece.clone(), until: cut_end.offset });
+                at = piece.end_position().min(until);
+                cuts.push(PieceCut { piece: piece.clone(), until: at.offset });
+            }
+            // A fork may lie at the beginning of a segment. Nothing is between the last record before it and it,
+            // where the parent's next piece follows that record.
+            let next = timeline.pieces(log).iter().find(|piece| piece.start_position() >= until);
+            if !cuts.is_empty() && at < until && until < end && next.is_none_or(|piece| piece.follows == at) {
+                at = until;
             }
         }
-        if at == end || (cuts.is_empty() && end.offset == 0) {
-            Ok(cuts)
-        } else {
-            Err(MissingRecords { log, after: at })
-        }
+        // Without a piece, the log after the first segment's beginning may be empty, or its pieces are gone.
+        let empty = cuts.is_empty() && end <= at;
+        if at == end || empty { Ok(cuts) } else { Err(MissingRecords { log, after: at }) }
     }
 }
 

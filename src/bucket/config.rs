@@ -78,8 +78,7 @@ struct S3Yaml {
     _trace: IgnoredAny,
     #[serde(rename = "disable_dualstack")]
     _disable_dualstack: IgnoredAny,
-    #[serde(rename = "send_content_md5")]
-    _send_content_md5: IgnoredAny,
+    send_content_md5: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -231,6 +230,8 @@ impl S3Yaml {
             idle_timeout_ms,
             idle_connections_max: self.http_config.max_idle_conns_per_host.filter(|max| *max > 0),
             part_bytes,
+            // A SHA-256 does what the MD5 is for: some stores demand one, and a few refuse any.
+            checksums: self.send_content_md5.unwrap_or(true),
             retries_max: self.max_retries.filter(|max| *max > 0),
         })
     }

@@ -45,6 +45,7 @@ impl Bucket {
             match self.get(key).await {
                 Ok(found) if found == bytes => {
                     self.confirm_durable(key).await?;
+                    self.confirm_lock(key).await?;
                     return Ok(Created::Stored);
                 }
                 Ok(found) => return Ok(Created::Conflict(found)),
@@ -69,6 +70,11 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::NoConditionalCreate`] where it does not; else the store's failure.
     pub async fn probe_conditional_create(&self, random: &Random) -> Result<(), BucketError> {
+        // A locked probe could not be cleaned up.
+        Self { lock: None, ..self.clone() }.probe_unlocked(random).await
+    }
+
+    async fn probe_unlocked(&self, random: &Random) -> Result<(), BucketError> {
         let key = ObjectKey::Probe { id: random.ulid(0) };
         let content = |i: u8| Bytes::from(format!("perennial probe {i} {:016x}", random.next_u64()));
         let (first, second) = (content(1), content(2));
@@ -101,6 +107,11 @@ impl Bucket {
 
     pub(super) async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes) -> Result<(), StoreError> {
         let size = bytes.len() as u64;
+        if let Some((s3, lock)) = self.locking() {
+            self.instruments.observe(Operation::Create, s3.put_if_absent(key, bytes, lock)).await?;
+            self.instruments.count_bytes(Operation::Create, size);
+            return Ok(());
+        }
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let path = key.path();
         let put = self.store.put_opts(&path, bytes.into(), options);

@@ -86,6 +86,23 @@ pub enum BucketError {
         #[source]
         source: Box<object_store::Error>,
     },
+    /// A lock keeps an object from being deleted.
+    #[error("the object {key} is locked until {}: it cannot be deleted before", crate::model::format_time_ms(*until_ms))]
+    Held {
+        /// Its key.
+        key: String,
+        /// When the lock ends.
+        until_ms: i64,
+    },
+    /// The bucket cannot lock objects.
+    #[error(
+        "the bucket {location} has no Object Lock: make a bucket with it (S3 cannot turn it on without versioning), \
+         or leave the lock out"
+    )]
+    NoObjectLock {
+        /// Where the bucket is.
+        location: String,
+    },
     /// The store failed.
     #[error("cannot {operation} {name} in object storage")]
     Store {
@@ -123,7 +140,8 @@ impl BucketError {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Occupied { .. } => ErrorKind::Conflict,
             Self::TooLarge { .. } => ErrorKind::Corrupt,
-            Self::NoConditionalCreate { .. } => ErrorKind::Unsupported,
+            Self::NoConditionalCreate { .. } | Self::NoObjectLock { .. } => ErrorKind::Unsupported,
+            Self::Held { .. } => ErrorKind::Locked,
             Self::Folder { .. } | Self::File { .. } | Self::Unverified { .. } | Self::Store { .. } => {
                 ErrorKind::Unavailable
             }

@@ -20,6 +20,8 @@ pub(super) enum Operation {
     Head,
     List,
     Delete,
+    Lock,
+    Protection,
 }
 
 impl Operation {
@@ -33,6 +35,8 @@ impl Operation {
             Self::Head => "head",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Lock => "lock",
+            Self::Protection => "protection",
         };
         OperationLabel { operation }
     }
@@ -46,6 +50,8 @@ impl Operation {
             Self::Head => "look up",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Lock => "lock",
+            Self::Protection => "look up the protection of",
         }
     }
 }

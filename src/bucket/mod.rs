@@ -22,6 +22,8 @@
 //! `<name>#<digits>`. Listings and reads do not see such names; [`Bucket::open`] removes those older than an hour. On S3 an
 //! unfinished multipart upload may stay: a lifecycle rule of the bucket clears it.
 //!
+//! Objects can be locked on S3: `protection` tells how.
+//!
 //! What it does not do: cache, encrypt, rate-limit, or know what the bytes mean.
 
 mod archive_key;
@@ -31,6 +33,7 @@ mod durable;
 mod error;
 mod instruments;
 mod key;
+mod protection;
 mod s3;
 mod upload;
 
@@ -54,10 +57,12 @@ pub use config::BucketConfig;
 pub use create::Created;
 pub use error::BucketError;
 pub use key::ObjectKey;
+pub use protection::{Lock, LockDefault, LockMode, LockSettings, ObjectLock, Protection};
 
 use config::Backend;
 use durable::DurableFiles;
 use instruments::{Instruments, Operation};
+use protection::{CreateLock, S3Access};
 
 /// The most that [`Bucket::get`] reads: no object that is read whole comes near it.
 const OBJECT_BYTES_MAX: u64 = 256 << 20;
@@ -85,6 +90,10 @@ pub struct Bucket {
     /// What stands before a key for a reader from outside: a folder or an `s3://` address, with its last slash.
     root: Arc<str>,
     part_bytes: u64,
+    /// Set where the bucket is on S3: locks and versions.
+    s3: Option<Arc<S3Access>>,
+    /// Set where every create locks.
+    lock: Option<CreateLock>,
     instruments: Instruments,
 }
 
@@ -104,11 +113,14 @@ impl Bucket {
                     files: Some(files),
                     root: Arc::from(root),
                     part_bytes: PART_BYTES_DEFAULT,
+                    s3: None,
+                    lock: None,
                     instruments,
                 })
             }
             Backend::S3(settings) => {
-                let store = s3::open(settings)?;
+                let (store, s3) = s3::open(settings, &config.prefix)?;
+                let s3 = Some(Arc::new(s3));
                 let (store, root): (Arc<dyn ObjectStore>, String) = match config.prefix.as_str() {
                     "" => (Arc::new(store), format!("s3://{}/", settings.bucket)),
                     prefix => {
@@ -117,7 +129,15 @@ impl Bucket {
                     }
                 };
                 let part_bytes = settings.part_bytes.unwrap_or(PART_BYTES_DEFAULT);
-                Ok(Self { store, files: None, root: Arc::from(root), part_bytes, instruments })
+                Ok(Self {
+                    store,
+                    files: None,
+                    root: Arc::from(root),
+                    part_bytes,
+                    s3,
+                    lock: None,
+                    instruments,
+                })
             }
         }
     }
@@ -130,6 +150,8 @@ impl Bucket {
             files: None,
             root: Arc::from("memory:///"),
             part_bytes: PART_BYTES_DEFAULT,
+            s3: None,
+            lock: None,
             instruments: Instruments::default(),
         }
     }

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig};
 
 use super::BucketError;
 use super::config::Secret;
+use super::protection::S3Access;
 
 /// Retries of one request; together with [`RETRY_BUDGET`] this ends before a cut of the head gives up.
-const RETRIES_MAX: usize = 8;
+pub(super) const RETRIES_MAX: usize = 8;
 
 /// The time that all attempts of one request may take.
-const RETRY_BUDGET: Duration = Duration::from_secs(60);
+pub(super) const RETRY_BUDGET: Duration = Duration::from_secs(60);
 
 /// The checked settings of an S3 bucket.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub(super) struct S3Settings {
     pub(super) retries_max: Option<usize>,
     pub(super) lookup: Lookup,
     pub(super) encryption: ServerSideEncryption,
+    /// Whether each request carries a checksum of its body, which a bucket with a default lock demands.
+    pub(super) checksums: bool,
 }
 
 /// Where the bucket's name stands in a request.
@@ -53,8 +56,17 @@ pub(super) enum ServerSideEncryption {
     Kms(String),
 }
 
-/// Opens the bucket. Nothing is sent yet.
-pub(super) fn open(settings: &S3Settings) -> Result<AmazonS3, BucketError> {
+/// Opens the bucket: the store, and what reaches its locks and versions. Nothing is sent yet.
+pub(super) fn open(settings: &S3Settings, prefix: &str) -> Result<(AmazonS3, S3Access), BucketError> {
+    let builder = builder(settings)?;
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    let store = builder.build().map_err(|e| BucketError::Config { reason: e.to_string() })?;
+    let s3 = S3Access::new(settings, prefix, region, endpoint, &store);
+    Ok((store, s3))
+}
+
+fn builder(settings: &S3Settings) -> Result<AmazonS3Builder, BucketError> {
     let refused = |e: object_store::Error| BucketError::Config { reason: e.to_string() };
     let own_credentials = !settings.access_key.is_empty();
     // Credentials of the configuration and of the environment never mix.
@@ -85,20 +97,21 @@ pub(super) fn open(settings: &S3Settings) -> Result<AmazonS3, BucketError> {
         },
         ServerSideEncryption::Kms(key_id) => builder.with_sse_kms_encryption(key_id),
     };
-    builder
+    if settings.checksums {
+        builder = builder.with_checksum_algorithm(Checksum::SHA256);
+    }
+    Ok(builder
         .with_bucket_name(&settings.bucket)
         .with_virtual_hosted_style_request(virtual_hosted)
         .with_allow_http(settings.insecure)
         .with_client_options(client_options(settings)?)
-        .with_retry(retry_config(settings))
-        .build()
-        .map_err(refused)
+        .with_retry(retry_config(settings)))
 }
 
 impl S3Settings {
     /// Amazon's endpoints take the bucket as host name, all others in the path, unless told otherwise. A name with
     /// dots has no certificate as a host name.
-    fn is_virtual_hosted(&self) -> bool {
+    pub(super) fn is_virtual_hosted(&self) -> bool {
         match self.lookup {
             Lookup::VirtualHosted => true,
             Lookup::Path => false,
@@ -109,7 +122,7 @@ impl S3Settings {
         }
     }
 
-    fn endpoint_url(&self, virtual_hosted: bool) -> Option<String> {
+    pub(super) fn endpoint_url(&self, virtual_hosted: bool) -> Option<String> {
         if self.endpoint.is_empty() {
             return None;
         }

@@ -33,13 +33,23 @@ impl Bucket {
     pub async fn create_from_file(&self, key: &ObjectKey, file: &Path) -> Result<(), BucketError> {
         let unreadable = |source| BucketError::File { path: file.to_owned(), source };
         let size_bytes = tokio::fs::metadata(file).await.map_err(unreadable)?.len();
-        if size_bytes <= self.part_bytes {
-            let bytes = Bytes::from(tokio::fs::read(file).await.map_err(unreadable)?);
-            return match self.create(key, bytes).await? {
-                Created::Stored => Ok(()),
-                Created::Conflict(_) => Err(BucketError::Occupied { key: key.to_string() }),
-            };
+        if size_bytes > self.part_bytes {
+            self.create_from_parts(key, file, size_bytes).await?;
+            return self.confirm_lock(key).await;
         }
+        let bytes = Bytes::from(tokio::fs::read(file).await.map_err(unreadable)?);
+        match self.create(key, bytes).await? {
+            Created::Stored => Ok(()),
+            Created::Conflict(_) => Err(BucketError::Occupied { key: key.to_string() }),
+        }
+    }
+
+    async fn create_from_parts(
+        &self,
+        key: &ObjectKey,
+        file: &Path,
+        size_bytes: u64,
+    ) -> Result<(), BucketError> {
         if let Some(found) = self.head(key).await? {
             return self.verify_file(key, file, size_bytes, found.size_bytes).await;
         }

@@ -19,8 +19,9 @@
 //!
 //! What the checksum does not cover: a fragment's type byte. A flip that breaks the order of fragments, names an
 //! unknown type or differs between the fragments of a record is damage. A flip that only says "compressed" of
-//! a record that is not (or the reverse) is caught where decompressing or decoding fails, which is nearly always.
-//! We are stricter than Prometheus there, which ignores reserved bits.
+//! a record that is not is caught where decompressing fails, which is nearly always; the reverse gives compressed
+//! bytes, whose first is a length and mostly shows as [`RecordKind::Unknown`]. We are stricter than Prometheus
+//! there, which ignores reserved bits.
 //!
 //! What it does not do: no I/O, no directory layout, no replay into series; which segments follow each other and
 //! what a checkpoint replaces is known by `archive` and `restore`.

@@ -1,0 +1,6 @@
+//! The chain, targets, roll-up and retention over made-up archives.
+
+mod chain;
+mod history;
+mod rig;
+mod stored;

@@ -1,0 +1,182 @@
+//! Whatever happens to the catalog, a time leads to the same place.
+
+use super::rig::{POLL_MS, Rig};
+use crate::archive::{
+    Archive, ArchiveView, Position, Retention, RetentionPolicy, RollUp, RollUpSettings, Target,
+};
+use crate::bucket::{LogKind, ObjectKey};
+use crate::runtime::Cpu;
+
+/// In the future, so that objects stored now are older than any delay.
+const START_MS: i64 = 4_000_000_000_000;
+
+/// Returns where a time leads, after checking it against what was written.
+async fn checked(rig: &Rig, view: &ArchiveView, at_ms: i64) -> Position {
+    let found = rig.archive.resolve(view, Target::AsOf(at_ms), None).await.unwrap();
+    assert!(found.missing.is_empty(), "records are missing for {at_ms}: {:?}", found.missing);
+    let position = found.position;
+    if let Some(surely) = rig.known_at(at_ms - POLL_MS) {
+        assert!(
+            view.is_before(&surely, &position) || surely.timeline < position.timeline,
+            "{surely:?} {position:?}"
+        );
+    }
+    if let Some(newest) = rig.known_at(at_ms + POLL_MS) {
+        // A timeline that has begun and has no record yet is where its parent was left.
+        let not_later = position.timeline < newest.timeline || position.wal <= newest.wal;
+        assert!(not_later, "a record from after {at_ms} is in: {position:?} {newest:?}");
+    }
+    read_all(&rig.archive, &found.wal).await;
+    position
+}
+
+/// Reads all pieces, as a restore would.
+async fn read_all(archive: &Archive, cuts: &[crate::archive::PieceCut]) {
+    for cut in cuts {
+        let piece = archive.read_piece(&cut.piece).await.unwrap();
+        assert_eq!((piece.header().start, piece.header().end), (cut.piece.start, cut.piece.end));
+        let ends = piece.records().map(|r| r.end).any(|end| end == cut.until);
+        assert!(ends, "a cut lies between records");
+    }
+}
+
+fn times(rig: &Rig, from_ms: i64, to_ms: i64) -> Vec<i64> {
+    let span = u64::try_from(to_ms - from_ms).unwrap().max(1);
+    let mut times: Vec<i64> = (0..40).map(|_| from_ms + i64::try_from(rig.below(span)).unwrap()).collect();
+    times.extend([from_ms, to_ms]);
+    times
+}
+
+#[tokio::test]
+async fn any_time_leads_to_what_was_written_by_then() {
+    for seed in 0..20 {
+        let mut rig = Rig::new(seed, START_MS);
+        rig.live(40).await;
+        let view = rig.archive.load().await.unwrap();
+        let (first, last) = view.window_ms().unwrap();
+        for at_ms in times(&rig, first, last) {
+            checked(&rig, &view, at_ms).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn roll_up_changes_no_position() {
+    let cpu = Cpu::start(1).unwrap();
+    for seed in 100..110 {
+        let mut rig = Rig::new(seed, START_MS);
+        rig.live(60).await;
+        let view = rig.archive.load().await.unwrap();
+        let (first, last) = view.window_ms().unwrap();
+        let asked = times(&rig, first, last);
+        let mut before = Vec::new();
+        for at_ms in &asked {
+            before.push(checked(&rig, &view, *at_ms).await);
+        }
+        for chapter_ms in [3_000, 10_000, 1_000_000] {
+            let roll_up =
+                RollUp { archive: &rig.archive, cpu: &cpu, random: &rig.random, now_ms: rig.now_ms };
+            let report = roll_up.run(RollUpSettings { settled_ms: 2_000, chapter_ms }).await.unwrap();
+            assert!(report.chapters > 0 && report.replaced_pieces > report.pieces, "seed {seed}: {report:?}");
+            let view = rig.archive.load().await.unwrap();
+            for (at_ms, before) in asked.iter().zip(&before) {
+                assert_eq!(checked(&rig, &view, *at_ms).await, *before, "seed {seed}, {at_ms}");
+            }
+        }
+        rig.flush(true).await;
+        rig.archive.load().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn after_retention_every_time_in_the_window_and_every_kept_point_and_hold_restores() {
+    let cpu = Cpu::start(1).unwrap();
+    for seed in 200..215 {
+        let mut rig = Rig::new(seed, START_MS);
+        rig.live(30).await;
+        let held_ms = rig.now_ms - 5_000;
+        let hold =
+            rig.archive.hold((held_ms, held_ms + 1_000), "a test", &rig.random, rig.now_ms).await.unwrap();
+        rig.live(60).await;
+        let window_ms = 15_000;
+        let policy = RetentionPolicy { window_ms, hourly: 1, daily: 1, weekly: 0, monthly: 0, yearly: 0 };
+        let (mut deleted, mut dropped) = (0, 0);
+        for round in 0..4 {
+            if round % 2 == 1 {
+                let roll_up =
+                    RollUp { archive: &rig.archive, cpu: &cpu, random: &rig.random, now_ms: rig.now_ms };
+                roll_up.run(RollUpSettings { settled_ms: 2_000, chapter_ms: 20_000 }).await.unwrap();
+            }
+            let now_ms = rig.now_ms + round;
+            let (archive, random) = (&rig.archive, &rig.random);
+            let run = Retention { archive, policy: &policy, delay_ms: 0, random, now_ms };
+            let report = run.run().await.unwrap();
+            deleted += report.deleted_objects;
+            dropped += report.dropped_pieces;
+            let view = rig.archive.load().await.unwrap();
+            let last = view.last_made.wall_ms;
+            for at_ms in times(&rig, last - window_ms, last) {
+                checked(&rig, &view, at_ms).await;
+            }
+            for at_ms in times(&rig, held_ms, held_ms + 1_000) {
+                checked(&rig, &view, at_ms).await;
+            }
+            for point in &report.points {
+                checked(&rig, &view, point.at_ms).await;
+            }
+        }
+        assert!(deleted > 0 && dropped > 0, "seed {seed}: nothing was deleted");
+        rig.archive.release(hold.id, "done", &rig.random, rig.now_ms).await.unwrap();
+        assert!(rig.archive.holds().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_an_archiver_is_storing_is_not_marked_before_the_delay() {
+    let mut rig = Rig::new(300, START_MS);
+    rig.live(5).await;
+    let orphan = ObjectKey::archive(
+        rig.archive.source(),
+        crate::bucket::ArchiveObject::Piece {
+            timeline: 1,
+            log: LogKind::Wal,
+            segment: 0,
+            start: 0,
+            end: 9,
+            id: rig.random.ulid(START_MS),
+        },
+    );
+    rig.archive.bucket().put(&orphan, "orphan".into()).await.unwrap();
+    let policy = RetentionPolicy::default();
+    let stored_ms = rig.archive.bucket().head(&orphan).await.unwrap().unwrap().last_modified_ms;
+    let mut run = Retention {
+        archive: &rig.archive,
+        policy: &policy,
+        delay_ms: 1_000,
+        random: &rig.random,
+        now_ms: stored_ms + 999,
+    };
+    assert_eq!(run.run().await.unwrap().marked_objects, 0);
+    run.now_ms = stored_ms + 1_000;
+    assert_eq!(run.run().await.unwrap().marked_objects, 1);
+    assert_eq!(run.run().await.unwrap().deleted_objects, 0, "it was marked just now");
+    run.now_ms = i64::MAX / 2;
+    assert_eq!(run.run().await.unwrap().deleted_objects, 1);
+    assert!(rig.archive.bucket().head(&orphan).await.unwrap().is_none());
+    rig.archive.load().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_empty_policy_is_refused_and_a_long_pause_deletes_nothing() {
+    let mut rig = Rig::new(301, START_MS);
+    rig.live(20).await;
+    let run = |policy, now_ms| {
+        let (archive, random) = (&rig.archive, &rig.random);
+        Retention { archive, policy, delay_ms: 0, random, now_ms }
+    };
+    let empty = RetentionPolicy { window_ms: 0, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+    assert_eq!(run(&empty, rig.now_ms).run().await.unwrap_err().kind(), crate::model::ErrorKind::Invalid);
+    let policy = RetentionPolicy { window_ms: 3_600_000, ..empty };
+    let report = run(&policy, rig.now_ms + 40 * 86_400_000).run().await.unwrap();
+    assert_eq!((report.dropped_bases, report.dropped_pieces, report.marked_objects), (0, 0, 0));
+}
