@@ -30,6 +30,7 @@ mod chain;
 mod collect;
 mod entry;
 mod error;
+mod files;
 mod hash;
 mod hold;
 mod piece;
@@ -59,5 +60,5 @@ pub use piece::{
 pub use retention::{RestorePoint, RetentionPlan, RetentionPolicy, plan_retention};
 pub use roll_up::{RollUp, RollUpReport, RollUpSettings};
 pub use source::{Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
-pub use target::{Resolved, Target, cut_in_piece, resolve_at};
+pub use target::{Resolved, Target, cut_in_piece, resolve_at, ways_to};
 pub use view::{ArchiveView, MissingRecords, PieceCut, Timeline};

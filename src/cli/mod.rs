@@ -22,6 +22,9 @@ mod encryption;
 mod flags;
 mod job_kinds;
 mod jobs;
+mod restore;
+mod restore_progress;
+mod restore_tables;
 mod sql_view;
 mod store;
 mod write_roles;
@@ -74,6 +77,9 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     /// Shows scheduled jobs and runs one now.
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Brings an archived Prometheus back to any second, and verifies data directories.
+    #[command(subcommand)]
+    Restore(restore::RestoreCommand),
     /// Prints SQL that creates the views `samples` and `rollup` over the newest catalog version.
     SqlView(sql_view::SqlViewArgs),
 }
@@ -117,6 +123,7 @@ failure_from!(
     crate::log::LogError,
     crate::receive::CutError,
     crate::receive::RecoverError,
+    crate::restore::RestoreError,
 );
 
 impl From<crate::runtime::CpuError> for Failure {
@@ -173,6 +180,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Archive(command) => runtime.block_on(archive::run(command)),
         Command::Blocks(command) => runtime.block_on(blocks::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
+        Command::Restore(command) => runtime.block_on(restore::run_command(command)),
         Command::SqlView(args) => runtime.block_on(sql_view::run(args)),
     };
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
