@@ -538,3 +538,6 @@ async fn ended<T>(task: &mut Task<T>) -> Result<T, ArchiveError> {
     *task = None;
     ended.map_err(|_| crate::runtime::CpuError::Panicked.into())
 }
+
+#[cfg(test)]
+mod tests;
