@@ -199,7 +199,7 @@ async fn records_that_nobody_kept_are_a_gap() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_removed_and_begun_again_shares_nothing() {
+async fn a_log_that_was_removed_and_begun_again_shares_only_what_is_the_same() {
     let rig = Rig::new();
     let mut server = rig.server();
     server.scrapes(2);
@@ -212,7 +212,8 @@ async fn a_log_that_was_removed_and_begun_again_shares_nothing() {
     again.scrapes(4);
     rig.turns(&mut archiver, 3).await;
     let view = rig.view().await;
-    assert_eq!(newest(&view).fork.at.unwrap().wal, LogPosition::default(), "{:?}", view.events);
+    let at = newest(&view).fork.at.unwrap().wal;
+    assert!(at.segment == 0 && at.offset < 200, "the series are the same: {:?}", view.events);
     assert_eq!(rig.archived(&view, LogKind::Wal).await, again.written(LogKind::Wal));
 }
 
