@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod cli;
 pub mod envelope;
 pub mod head;
+pub mod jobs;
 pub mod log;
 pub mod model;
 pub mod receive;

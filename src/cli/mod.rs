@@ -20,6 +20,8 @@ mod config_file;
 #[cfg_attr(not(test), expect(dead_code, reason = "flags of the archive and restore commands"))]
 mod encryption;
 mod flags;
+mod job_kinds;
+mod jobs;
 mod sql_view;
 mod store;
 mod write_roles;
@@ -66,6 +68,9 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     /// Shows blocks of the newest catalog version.
     #[command(subcommand)]
     Blocks(blocks::BlocksCommand),
+    /// Shows scheduled jobs and runs one now.
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
     /// Prints SQL that creates the views `samples` and `rollup` over the newest catalog version.
     SqlView(sql_view::SqlViewArgs),
 }
@@ -104,6 +109,7 @@ failure_from!(
     crate::bucket::BucketError,
     crate::catalog::CatalogError,
     crate::envelope::EnvelopeError,
+    crate::jobs::JobError,
     crate::log::LogError,
     crate::receive::CutError,
     crate::receive::RecoverError,
@@ -161,6 +167,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Receive(args) => runtime.block_on(write_roles::run(WriteRole::Receive, args)),
         Command::Store(args) => runtime.block_on(store::run(args)),
         Command::Blocks(command) => runtime.block_on(blocks::run(command)),
+        Command::Jobs(command) => runtime.block_on(jobs::run(command)),
         Command::SqlView(args) => runtime.block_on(sql_view::run(args)),
     };
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));

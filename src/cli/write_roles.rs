@@ -7,6 +7,8 @@ use clap::Args;
 
 use super::compose::{Base, ReadSide, WriteParts, WriteSide, bind, flush_call, stop_signal};
 use super::flags::{CatalogArgs, CommonArgs, IngestArgs, ListenArgs, QueryArgs, TenantArgs};
+use super::job_kinds;
+use super::jobs::{JobsArgs, scheduler};
 use super::store::{Addresses, reads};
 use super::{Failure, print_line};
 use crate::head::Heads;
@@ -29,6 +31,8 @@ pub(super) struct WriteRoleArgs {
     query: QueryArgs,
     #[command(flatten)]
     catalog: CatalogArgs,
+    #[command(flatten)]
+    jobs: JobsArgs,
 }
 
 /// What the process serves beside taking writes.
@@ -53,7 +57,9 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     args.common.start_logging();
     args.ingest.check()?;
     let external_labels = args.ingest.external_labels(&args.tenants.tenant_label)?;
+    let jobs = args.jobs.read()?;
     let base = Base::start(&args.common, args.ingest.history.settings()?, true).await?;
+    let scheduler = scheduler(&base, &args.common, jobs, &job_kinds::declared()).await?;
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;
     let write = bind("remote-write.address", args.ingest.remote_write_address).await?;
@@ -89,6 +95,7 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), max_age));
     let stop_writes = Shutdown::new();
     let mut writing = tokio::spawn(write_side.serve(write, stop_writes.clone()));
+    let jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
     addresses.print(role.name(), &base.bucket);
 
     let defect = |e: tokio::task::JoinError| Failure::new(ErrorKind::Internal, e);
@@ -101,6 +108,7 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     stop_writes.start();
     let written = writing.await.map_err(defect)?;
     base.shutdown.start();
+    jobs.await.map_err(defect)?;
     read_side.ended().await?;
     print_line("stopped");
     written
