@@ -28,6 +28,7 @@
 
 mod chain;
 mod collect;
+mod digest;
 mod entry;
 mod error;
 mod hash;
@@ -43,6 +44,7 @@ mod tests;
 
 pub use chain::{Archive, ChainEnd, Link, fuzz_archive_catalog, sources};
 pub use collect::{Retention, RetentionReport};
+pub use digest::{Digest, DigestBuilder, DigestRow, SealedDigest, fuzz_digest};
 pub use entry::{
     Base, BlockState, Chapter, CheckpointEntry, DigestEntry, ENTRY_FORMAT, Entry, Event, EventKind, Fork,
     ForkReason, LogPosition, Manifest, PieceEntry, Position, ServerFacts, Stamp, StoredBlock, StoredFile,
