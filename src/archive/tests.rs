@@ -3,3 +3,4 @@
 mod chain;
 mod history;
 mod rig;
+mod stored;

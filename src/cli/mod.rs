@@ -105,6 +105,7 @@ macro_rules! failure_from {
 }
 
 failure_from!(
+    crate::archive::ArchiveError,
     crate::block::BlockError,
     crate::bucket::BucketError,
     crate::catalog::CatalogError,

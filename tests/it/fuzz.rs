@@ -151,6 +151,22 @@ fn the_catalog_decoder_stands_any_bytes() {
 }
 
 #[test]
+fn the_archive_decoders_stand_any_bytes() {
+    let compress = |bytes: Vec<u8>| zstd::encode_all(bytes.as_slice(), 1).unwrap();
+    let unpack = |objects: &[Vec<u8>]| -> Vec<Vec<u8>> {
+        objects.iter().map(|object| zstd::decode_all(object.as_slice()).unwrap()).collect()
+    };
+    let mut documents = fixtures("archive", "entry.v1.zst");
+    documents.extend(fixtures("archive", "chapter.v1.zst"));
+    drive("fuzz_archive_catalog", &documents, |bytes| bytes, perennial::archive::fuzz_archive_catalog);
+    let inside = unpack(&documents);
+    drive("fuzz_archive_catalog, inside", &inside, compress, perennial::archive::fuzz_archive_catalog);
+    let pieces = fixtures("archive", "piece.v1.zst");
+    drive("fuzz_piece", &pieces, |bytes| bytes, perennial::archive::fuzz_piece);
+    drive("fuzz_piece, inside", &unpack(&pieces), |bytes| bytes, perennial::archive::fuzz_piece);
+}
+
+#[test]
 fn the_envelope_decoder_stands_any_bytes() {
     let corpus = fixtures("envelope", ".penv");
     drive("fuzz_envelope", &corpus, |bytes| bytes, perennial::envelope::fuzz_envelope);

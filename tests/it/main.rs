@@ -9,6 +9,7 @@ mod generated;
 mod kill;
 mod peers;
 mod properties;
+mod protection;
 mod recording;
 mod roles;
 mod support;

@@ -134,7 +134,12 @@ impl Bucket {
         let client = s3.client().await?;
         let versioning = self.instruments.observe(Operation::Protection, s3.versioning(&client)).await;
         let object_lock = self.instruments.observe(Operation::Protection, s3.object_lock(&client)).await;
-        Ok(Protection { versioning: versioning.map_err(failed)?, object_lock: object_lock.map_err(failed)? })
+        let object_lock = object_lock.map_err(failed)?;
+        let versioning = match &object_lock {
+            ObjectLock::On(_) => Some(true),
+            _ => versioning.map_err(failed)?,
+        };
+        Ok(Protection { versioning, object_lock })
     }
 
     /// Returns the bucket with a lock on every object that is created from now on.

@@ -1,4 +1,5 @@
-//! The requests, with answers and failures as the object store crate would give them.
+//! The requests, with answers and failures as the object store crate would give them. The futures of the SDK take many KiB
+//! each, so all are boxed: creates pass here on their way, locked or not.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -46,12 +47,20 @@ impl S3Access {
             .set_server_side_encryption(encryption)
             .set_ssekms_key_id(kms_key_id)
             .body(bytes.into());
-        put.send().await.map(drop).map_err(|e| store_error(&self.full_key(key), e))
+        Box::pin(put.send()).await.map(drop).map_err(|e| store_error(&self.full_key(key), e))
     }
 
     /// Returns whether versions are kept, or nothing where the store does not say.
     pub(super) async fn versioning(&self, client: &Client) -> Result<Option<bool>, StoreError> {
-        let answer = client.get_bucket_versioning().bucket(&self.settings.bucket).send().await;
+        let request = client.get_bucket_versioning().bucket(&self.settings.bucket);
+        let answer = Box::pin(request.send()).await;
+        // Some stores wrap their answer in another element than Amazon does.
+        if let Err(error) = &answer
+            && error.raw_response().is_some_and(|response| response.status().is_success())
+        {
+            tracing::warn!(bucket = self.settings.bucket, "cannot read what the store says of versioning");
+            return Ok(None);
+        }
         match answer.map_err(|e| store_error(&self.settings.bucket, e)) {
             Ok(answer) => Ok(Some(answer.status() == Some(&s3::BucketVersioningStatus::Enabled))),
             Err(StoreError::NotSupported { .. } | StoreError::PermissionDenied { .. }) => Ok(None),
@@ -61,7 +70,8 @@ impl S3Access {
 
     /// Returns whether objects can be locked.
     pub(super) async fn object_lock(&self, client: &Client) -> Result<ObjectLock, StoreError> {
-        let answer = client.get_object_lock_configuration().bucket(&self.settings.bucket).send().await;
+        let request = client.get_object_lock_configuration().bucket(&self.settings.bucket);
+        let answer = Box::pin(request.send()).await;
         if let Err(SdkError::ServiceError(refusal)) = &answer
             && refusal.err().code() == Some("ObjectLockConfigurationNotFoundError")
         {
@@ -91,7 +101,7 @@ impl S3Access {
     ) -> Result<Option<Lock>, StoreError> {
         let (bucket, key) = (&self.settings.bucket, self.full_key(key));
         let head = client.head_object().bucket(bucket).key(&key).set_version_id(version.map(str::to_owned));
-        let found = head.send().await.map_err(|e| store_error(&key, e))?;
+        let found = Box::pin(head.send()).await.map_err(|e| store_error(&key, e))?;
         let mode = match found.object_lock_mode() {
             Some(s3::ObjectLockMode::Compliance) => LockMode::Compliance,
             Some(s3::ObjectLockMode::Governance) => LockMode::Governance,
@@ -117,7 +127,7 @@ impl S3Access {
             .build();
         let (bucket, key) = (&self.settings.bucket, self.full_key(key));
         let request = client.put_object_retention().bucket(bucket).key(&key).retention(retention);
-        request.send().await.map(drop).map_err(|e| store_error(&key, e))
+        Box::pin(request.send()).await.map(drop).map_err(|e| store_error(&key, e))
     }
 
     /// Returns the ids of all versions and delete markers of an object, the object's own first.
@@ -132,7 +142,7 @@ impl S3Access {
                 .prefix(&key)
                 .set_key_marker(key_marker)
                 .set_version_id_marker(version_marker);
-            let page = request.send().await.map_err(|e| store_error(&key, e))?;
+            let page = Box::pin(request.send()).await.map_err(|e| store_error(&key, e))?;
             let of_key = page.versions().iter().filter(|v| v.key() == Some(key.as_str()));
             versions.extend(of_key.filter_map(|v| v.version_id().map(str::to_owned)));
             let of_key = page.delete_markers().iter().filter(|v| v.key() == Some(key.as_str()));
@@ -158,7 +168,7 @@ impl S3Access {
     ) -> Result<(), StoreError> {
         let (bucket, key) = (&self.settings.bucket, self.full_key(key));
         let request = client.delete_object().bucket(bucket).key(&key).version_id(version);
-        request.send().await.map(drop).map_err(|e| store_error(&key, e))
+        Box::pin(request.send()).await.map(drop).map_err(|e| store_error(&key, e))
     }
 }
 
@@ -180,13 +190,15 @@ where
 {
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(str::to_owned);
-    let text = match error.as_service_error() {
-        None => error_chain(&error),
-        Some(refusal) => {
-            let (code, message) =
-                (refusal.code().unwrap_or("no code"), refusal.message().unwrap_or_default());
+    let text = match (error.as_service_error(), &code) {
+        (Some(refusal), Some(code)) => {
+            let message = refusal.message().unwrap_or_default();
             format!("the store answered {} {code}: {message}", status.unwrap_or(0))
         }
+        _ => match status {
+            Some(status) => format!("the store answered {status}: {}", error_chain(&error)),
+            None => error_chain(&error),
+        },
     };
     let (path, source) = (path.to_owned(), text.into());
     match (status, code.as_deref()) {

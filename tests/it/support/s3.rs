@@ -28,9 +28,24 @@ impl S3Server {
         let mut process = Process::start("moto", &mut command, &folder.path().join("log"));
         let root = format!("http://127.0.0.1:{port}/moto-api/data.json");
         process.wait_ready(START_LIMIT, async || answers(&root).await).await;
-        let made = client().put(format!("http://127.0.0.1:{port}/{BUCKET}")).send().await.unwrap();
-        assert!(made.status().is_success(), "create the bucket: {}", made.status());
-        Self { port, _process: process, _folder: folder }
+        let server = Self { port, _process: process, _folder: folder };
+        server.put(BUCKET, &[], "").await;
+        server
+    }
+
+    /// Makes another bucket, with Object Lock.
+    pub(crate) async fn make_locking_bucket(&self, bucket: &str) {
+        self.put(bucket, &[("x-amz-bucket-object-lock-enabled", "true")], "").await;
+    }
+
+    /// Sends a PUT as it is; the server asks for no signature.
+    pub(crate) async fn put(&self, path: &str, headers: &[(&str, &str)], body: &str) {
+        let mut request = client().put(format!("http://{}/{path}", self.endpoint())).body(body.to_owned());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "PUT {path}: {}", answer.status());
     }
 
     /// The server's address.
@@ -40,10 +55,14 @@ impl S3Server {
 
     /// The bucket as Thanos would be told of it.
     pub(crate) fn objstore_config(&self) -> String {
+        Self::objstore_config_of(&self.endpoint(), BUCKET)
+    }
+
+    /// The same for any bucket behind any address.
+    pub(crate) fn objstore_config_of(endpoint: &str, bucket: &str) -> String {
         format!(
-            "type: S3\nconfig:\n  bucket: {BUCKET}\n  endpoint: {}\n  region: us-east-1\n  insecure: true\n  \
-             access_key: test\n  secret_key: test\n",
-            self.endpoint()
+            "type: S3\nconfig:\n  bucket: {bucket}\n  endpoint: {endpoint}\n  region: us-east-1\n  insecure: true\n  \
+             access_key: test\n  secret_key: test\n  part_size: 5242880\n"
         )
     }
 }
