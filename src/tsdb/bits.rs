@@ -71,6 +71,11 @@ impl<'a> BitReader<'a> {
         }
     }
 
+    /// Returns how many bits are left, the valid ones included.
+    pub(super) fn remaining(&self) -> u64 {
+        self.rest.len() as u64 * 8 + u64::from(self.valid)
+    }
+
     /// Returns the next bits from the top, as far as the last [`Self::refill`] made them valid.
     #[inline(always)]
     pub(super) fn window(&self) -> u64 {

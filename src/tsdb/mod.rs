@@ -3,7 +3,8 @@
 //! Owns the byte rules of Prometheus' TSDB. The **XOR chunk** holds up to 65,535 float samples of one series,
 //! delta-of-delta times and XORed values in one bit stream. StoreAPI and streamed remote read answer in these
 //! chunks; they are re-encoded from the sample lists of head and blocks. [`wal`] holds the write-ahead log, the
-//! out-of-order log and checkpoints. [`Histogram`] and [`FloatHistogram`] are what both store beside floats.
+//! out-of-order log and checkpoints, [`chunk`] every other chunk, [`mod@block`] the files of a block.
+//! [`Histogram`] and [`FloatHistogram`] are what log and chunks store beside floats.
 //!
 //! Vocabulary: a **chunk** is one XOR stream with its count; [`XorChunks`] is what one series answers with, a run
 //! of chunks of at most [`CHUNK_SAMPLES`] samples each, in one reused buffer.
@@ -19,9 +20,11 @@
 //! - Times wrap as they do in Go: any sequence of `i64` times is encoded and comes back.
 //! - Decoding never panics, never allocates and reads at most the samples that the count promises.
 //!
-//! What it does not do: no I/O, no histogram chunks, no index.
+//! What it does not do: no I/O.
 
 mod bits;
+pub mod block;
+pub mod chunk;
 mod fuzz;
 mod histogram;
 pub mod wal;
