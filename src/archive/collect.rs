@@ -23,12 +23,12 @@ const MARK_KEYS_MAX: usize = 10_000;
 
 /// What will be deleted, and when at the earliest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Mark {
+pub(super) struct Mark {
     format: u32,
     id: Ulid,
     made_ms: i64,
     sweep_after_ms: i64,
-    keys: Vec<String>,
+    pub(super) keys: Vec<String>,
 }
 
 /// What a retention run did.
@@ -63,6 +63,13 @@ pub struct Retention<'a> {
     pub random: &'a Random,
     /// The time now.
     pub now_ms: i64,
+}
+
+impl Archive {
+    /// Reads a mark.
+    pub(super) async fn read_mark(&self, key: &ObjectKey) -> Result<Mark, ArchiveError> {
+        decode(key, &self.read_stored(key).await?)
+    }
 }
 
 impl Retention<'_> {
@@ -134,7 +141,7 @@ impl Retention<'_> {
         let mut marks = Vec::new();
         for object in self.archive.bucket().list(&folder).await? {
             let Some(key) = ObjectKey::parse(&object.key) else { continue };
-            let mark = decode(&key, &self.archive.read_stored(&key).await?)?;
+            let mark = self.archive.read_mark(&key).await?;
             marks.push((object, mark));
         }
         Ok(marks)
@@ -178,10 +185,7 @@ struct Named {
 impl Named {
     fn of(archive: &Archive, links: &[Link]) -> Result<Self, ArchiveError> {
         let view = ArchiveView::fold(archive.source().clone(), links.to_vec())?;
-        let keys = links.iter().map(|link| match link {
-            Link::Entry { entry, .. } => archive.key(ArchiveObject::Entry { seq: entry.seq }),
-            Link::Chapter(chapter) => chapter.key(),
-        });
+        let keys = links.iter().map(|link| link.key(archive));
         let timelines = view.timelines.values();
         let pieces = timelines.flat_map(|t| t.wal.iter().chain(&t.wbl)).map(|piece| piece.id).collect();
         let mut uploads = BTreeSet::new();

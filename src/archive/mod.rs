@@ -31,12 +31,14 @@ mod collect;
 mod digest;
 mod entry;
 mod error;
+mod files;
 mod hash;
 mod hold;
 mod piece;
 mod retention;
 mod roll_up;
 mod target;
+mod verify;
 mod view;
 
 #[cfg(test)]
@@ -60,4 +62,5 @@ pub use piece::{
 pub use retention::{RestorePoint, RetentionPlan, RetentionPolicy, plan_retention};
 pub use roll_up::{RollUp, RollUpReport, RollUpSettings};
 pub use target::{Resolved, Target, cut_in_piece, resolve_at};
+pub use verify::{Verify, VerifyFinding, VerifyLevel, VerifyProgress, VerifyReport, VerifySettings};
 pub use view::{ArchiveView, MissingRecords, PieceCut, Timeline};
