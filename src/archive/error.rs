@@ -61,6 +61,9 @@ pub enum ArchiveError {
         /// The entry.
         seq: u64,
     },
+    /// Another archiver works in the same data directory.
+    #[error("another archiver works in {0}: run one archiver per data directory")]
+    Locked(PathBuf),
     /// The object cannot be opened with the keys at hand, or sealed.
     #[error("{key}: {source}")]
     Envelope {
@@ -108,6 +111,7 @@ impl ArchiveError {
             Self::Damaged { .. } | Self::Missing { .. } | Self::Chain { .. } => ErrorKind::Corrupt,
             Self::NewerFormat { .. } => ErrorKind::Unsupported,
             Self::TwoArchivers { .. } => ErrorKind::Conflict,
+            Self::Locked(_) => ErrorKind::Locked,
             Self::Envelope { source, .. } => source.kind(),
             Self::File { .. } => ErrorKind::Unavailable,
             Self::OutsideWindow { .. } => ErrorKind::OutOfRange,

@@ -37,6 +37,7 @@ mod hold;
 mod piece;
 mod retention;
 mod roll_up;
+mod source;
 mod target;
 mod verify;
 mod view;
@@ -61,6 +62,7 @@ pub use piece::{
 };
 pub use retention::{RestorePoint, RetentionPlan, RetentionPolicy, plan_retention};
 pub use roll_up::{RollUp, RollUpReport, RollUpSettings};
+pub use source::{Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
 pub use target::{Resolved, Target, cut_in_piece, resolve_at};
 pub use verify::{Verify, VerifyFinding, VerifyLevel, VerifyProgress, VerifyReport, VerifySettings};
 pub use view::{ArchiveView, MissingRecords, PieceCut, Timeline};

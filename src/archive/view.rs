@@ -204,7 +204,10 @@ impl ArchiveView {
         first_segment: u32,
         target: &Position,
     ) -> Result<Vec<PieceCut>, MissingRecords> {
-        let Some(end) = target.of(log) else { return Ok(Vec::new()) };
+        // A log that ended before this segment was truncated as a whole: its samples are in blocks.
+        let Some(end) = target.of(log).filter(|end| end.segment >= first_segment) else {
+            return Ok(Vec::new());
+        };
         let mut cuts: Vec<PieceCut> = Vec::new();
         let mut at = LogPosition { segment: first_segment, offset: 0 };
         for (timeline, until) in self.lineage(target.timeline) {

@@ -25,7 +25,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("the duration must be above 0".to_owned()),
         positive => Ok(positive),

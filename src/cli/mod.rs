@@ -14,10 +14,10 @@
 //! | 6 | unavailable: try again |
 //! | 7 | not confirmed |
 
+mod archive;
 mod blocks;
 mod compose;
 mod config_file;
-#[cfg_attr(not(test), expect(dead_code, reason = "flags of the archive and restore commands"))]
 mod encryption;
 mod flags;
 mod job_kinds;
@@ -65,6 +65,9 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     /// Serves the blocks in the bucket over StoreAPI, remote read and the label APIs.
     #[command(after_help = "Example:\n  perennial store --objstore.config-file bucket.yml")]
     Store(store::StoreArgs),
+    /// Archives live Prometheus servers.
+    #[command(subcommand)]
+    Archive(archive::ArchiveCommand),
     /// Shows blocks of the newest catalog version.
     #[command(subcommand)]
     Blocks(blocks::BlocksCommand),
@@ -167,6 +170,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Standalone(args) => runtime.block_on(write_roles::run(WriteRole::Standalone, args)),
         Command::Receive(args) => runtime.block_on(write_roles::run(WriteRole::Receive, args)),
         Command::Store(args) => runtime.block_on(store::run(args)),
+        Command::Archive(command) => runtime.block_on(archive::run(command)),
         Command::Blocks(command) => runtime.block_on(blocks::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
         Command::SqlView(args) => runtime.block_on(sql_view::run(args)),

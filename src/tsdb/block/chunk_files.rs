@@ -3,11 +3,11 @@
 
 use std::io::Write;
 
+use super::BlockError;
 use super::cursor::{Cursor, put_uvarint};
 use super::files::{BlockFile, BlockFiles, ReadAt, Window};
 use super::index::ChunkMeta;
 use super::series_chunks::SeriesChunks;
-use super::BlockError;
 use crate::tsdb::chunk::Encoding;
 
 const HEADER: [u8; 8] = [0x85, 0xBD, 0x40, 0xDD, 1, 0, 0, 0];
@@ -55,7 +55,9 @@ impl<F: Write> ChunkWriter<F> {
         // Entries that go into the same file are written at once.
         let (mut first, mut start) = (0, 0);
         while first < entries.len() {
-            if self.open.is_none() || self.position + (entries[first].end - start) as u64 > self.file_bytes_max {
+            if self.open.is_none()
+                || self.position + (entries[first].end - start) as u64 > self.file_bytes_max
+            {
                 self.cut(files)?;
             }
             let room = self.file_bytes_max.saturating_sub(self.position);

@@ -75,7 +75,9 @@ pub enum BlockError {
         previous: String,
     },
     /// Samples or chunks of a series were given out of order.
-    #[error("series {labels} goes from {previous_ms} ms to {t_ms} ms: give its samples in order, each time once")]
+    #[error(
+        "series {labels} goes from {previous_ms} ms to {t_ms} ms: give its samples in order, each time once"
+    )]
     SampleOrder {
         /// The series.
         labels: String,

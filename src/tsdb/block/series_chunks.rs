@@ -84,7 +84,8 @@ impl SeriesChunks {
     /// # Errors
     /// Buckets that do not go with the spans. The histogram is left out.
     pub fn push_float_histogram(&mut self, t_ms: i64, value: &FloatHistogram) -> Result<(), ChunkError> {
-        let is_open = self.open == Some(Kind::FloatHistogram) && self.float_histograms.count() < CHUNK_SAMPLES;
+        let is_open =
+            self.open == Some(Kind::FloatHistogram) && self.float_histograms.count() < CHUNK_SAMPLES;
         if !is_open || self.float_histograms.append(&mut self.scratch, t_ms, value)? == Fit::NeedsNewChunk {
             self.finish();
             let follows = self.last_kind == Some(Kind::FloatHistogram);

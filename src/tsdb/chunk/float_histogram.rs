@@ -234,7 +234,6 @@ impl<'a> FloatHistogramReader<'a> {
     }
 
     /// Takes sample `index`; `None` where the bits end or contradict themselves.
-    #[expect(clippy::type_complexity, reason = "time, start and value: the caller makes a sample of them")]
     pub(super) fn take(
         &mut self,
         index: u16,

@@ -265,7 +265,6 @@ impl<'a> HistogramReader<'a> {
     }
 
     /// Takes sample `index`; `None` where the bits end or contradict themselves.
-    #[expect(clippy::type_complexity, reason = "time, start and value: the caller makes a sample of them")]
     pub(super) fn take(&mut self, index: u16) -> Result<Option<(i64, Option<i64>, Histogram)>, ChunkError> {
         let previous_ms = self.numbers.t_ms.value;
         if index == 0 {

@@ -171,8 +171,9 @@ impl Layout {
 
     /// Takes a layout whose buckets all fit into the bits that follow, at `bucket_bits` each in the first sample.
     pub(super) fn take(bits: &mut BitReader<'_>, bucket_bits: u64) -> Result<Self, ChunkError> {
-        let layout = Self::take_parts(bits)
-            .ok_or(ChunkError::Layout { reason: "the chunk ends inside of it, or a number in it is too large" })?;
+        let layout = Self::take_parts(bits).ok_or(ChunkError::Layout {
+            reason: "the chunk ends inside of it, or a number in it is too large",
+        })?;
         if !matches!(layout.schema, -9..=52 | CUSTOM_BUCKETS_SCHEMA) {
             return Err(ChunkError::Layout { reason: "the schema is neither -9 to 52 nor -53" });
         }
@@ -245,11 +246,11 @@ const BOUND_THOUSANDTHS_MAX: f64 = 33_554_430.0;
 /// Whole thousandths plus one, or a zero bit and 64 bits.
 fn put_bound(bits: &mut BitWriter, out: &mut Vec<u8>, bound: u64) {
     let value = f64::from_bits(bound);
-    let thousandths = (value * 1000.0).round();
-    let is_whole = value >= 0.0 && value * 1000.0 <= BOUND_THOUSANDTHS_MAX;
+    let thousandths = (value * 1000.0).round() as u64;
+    let is_in_range = value >= 0.0 && value * 1000.0 <= BOUND_THOUSANDTHS_MAX;
     // Compared as bits, so that -0.0 keeps its sign.
-    if is_whole && (thousandths / 1000.0).to_bits() == bound {
-        varbit::put_uint(bits, out, thousandths as u64 + 1);
+    if is_in_range && (thousandths as f64 / 1000.0).to_bits() == bound {
+        varbit::put_uint(bits, out, thousandths + 1);
     } else {
         bits.put(out, 0, 1);
         bits.put(out, bound, 64);

@@ -17,11 +17,7 @@ pub(super) struct StartReader {
 
 impl StartReader {
     pub(super) fn new(header: u8) -> Self {
-        Self {
-            first_known: header & 0x80 != 0,
-            changes_at: u16::from(header & 0x7F),
-            ..Self::default()
-        }
+        Self { first_known: header & 0x80 != 0, changes_at: u16::from(header & 0x7F), ..Self::default() }
     }
 
     /// Takes what follows the value of sample `index`.

@@ -41,7 +41,11 @@ impl<'a, R: ReadAt> ChunkCheck<'a, R> {
         let (number, offset) = (meta.reference >> 32, meta.reference & u64::from(u32::MAX));
         let Some(slot) = self.files.get_mut(number as usize) else {
             let name = BlockFile::Chunks(number as u32);
-            report.add(BlockFile::Index, series_at, format!("a chunk of the series is in {name}, which is missing"));
+            report.add(
+                BlockFile::Index,
+                series_at,
+                format!("a chunk of the series is in {name}, which is missing"),
+            );
             return;
         };
         let Some(progress) = slot else { return };

@@ -48,6 +48,10 @@ impl<'a, R: ReadAt> IndexCheck<'a, R> {
 
     pub(super) fn run(&mut self, chunks: &mut ChunkCheck<'_, R>, report: &mut CheckReport) {
         let toc = *self.index.toc();
+        if self.index.version() == 3 {
+            let what = "the index has version 3: no Prometheus writes it, and none before 2.55 reads it";
+            report.add(FILE, 4, what);
+        }
         if !self.index.symbols().is_sorted() {
             report.add(FILE, toc.symbols, "the symbols are not sorted");
         }
@@ -138,7 +142,8 @@ impl<'a, R: ReadAt> IndexCheck<'a, R> {
         if !labels.is_sorted_by(|(a, _), (b, _)| a < b) {
             return Some("the labels of the series are not sorted by name");
         }
-        let is_void = |(name, value): &(u32, u32)| symbols.get(*name) == Some("") || symbols.get(*value) == Some("");
+        let is_void =
+            |(name, value): &(u32, u32)| symbols.get(*name) == Some("") || symbols.get(*value) == Some("");
         if labels.is_empty() || labels.iter().any(is_void) {
             return Some("the series has no labels or an empty one");
         }

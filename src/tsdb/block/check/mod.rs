@@ -98,7 +98,8 @@ pub fn check_block<R: ReadAt>(parts: &BlockParts<'_, R>) -> CheckReport {
             index.run(&mut chunks, &mut report);
             for reference in tombstones.iter().map(|tombstone| tombstone.reference) {
                 if !index.has_series(reference) {
-                    let what = format!("it hides samples of series {reference}, which the index does not have");
+                    let what =
+                        format!("it hides samples of series {reference}, which the index does not have");
                     report.add(BlockFile::Tombstones, None, what);
                     break;
                 }
@@ -133,12 +134,20 @@ fn check_meta<R>(parts: &BlockParts<'_, R>, report: &mut CheckReport) -> Option<
     if meta.compaction.sources.is_empty() {
         report.add(BlockFile::Meta, None, "it names no source block, not even itself");
     }
+    // Only a block straight from a head is its own source.
+    if meta.compaction.level > 1 && meta.compaction.sources.contains(&meta.ulid) {
+        report.add(BlockFile::Meta, None, "the compaction level is above 1 but the block is its own source");
+    }
     Some(meta)
 }
 
 fn check_tombstones<R>(parts: &BlockParts<'_, R>, report: &mut CheckReport) -> Vec<Tombstone> {
     let Some(bytes) = parts.tombstones else {
-        report.add(BlockFile::Tombstones, None, "the file is missing: snapshots of Prometheus fail without it");
+        report.add(
+            BlockFile::Tombstones,
+            None,
+            "the file is missing: snapshots of Prometheus fail without it",
+        );
         return Vec::new();
     };
     let tombstones = decode_tombstones(bytes).unwrap_or_else(|error| {
@@ -175,7 +184,8 @@ fn compare_totals(meta: &BlockMeta, report: &mut CheckReport) {
         && (min_ms < meta.min_time_ms || max_ms >= meta.max_time_ms)
     {
         let (from, to) = (meta.min_time_ms, meta.max_time_ms);
-        let what = format!("samples reach from {min_ms} to {max_ms} ms, outside of minTime {from} to maxTime {to}");
+        let what =
+            format!("samples reach from {min_ms} to {max_ms} ms, outside of minTime {from} to maxTime {to}");
         report.add(BlockFile::Meta, None, what);
     }
 }

@@ -140,7 +140,8 @@ impl<R: ReadAt> IndexReader<R> {
         let mut cursor = Cursor::new(head);
         let length = cursor.uvarint().ok_or_else(cut_off)?;
         let start = offset + (head.len() - cursor.rest().len()) as u64;
-        let end = length.checked_add(start + 4).filter(|end| *end <= self.series_end()).ok_or_else(cut_off)?;
+        let end =
+            length.checked_add(start + 4).filter(|end| *end <= self.series_end()).ok_or_else(cut_off)?;
         let bytes = window.get(start..end).map_err(BlockError::io("read the index"))?;
         match bytes.split_last_chunk::<4>() {
             Some((content, crc)) if crc32c::crc32c(content) == u32::from_be_bytes(*crc) => Ok((content, end)),
@@ -213,7 +214,11 @@ impl<R: ReadAt> IndexReader<R> {
         }
         let references: Vec<u32> =
             references.as_chunks::<4>().0.iter().map(|bytes| u32::from_be_bytes(*bytes)).collect();
-        if references.is_sorted_by(|a, b| a < b) { Ok(references) } else { Err(malformed("they do not ascend")) }
+        if references.is_sorted_by(|a, b| a < b) {
+            Ok(references)
+        } else {
+            Err(malformed("they do not ascend"))
+        }
     }
 
     /// Iterates over the names of labels, in order.

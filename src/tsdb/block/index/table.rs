@@ -35,7 +35,9 @@ impl PostingsTable {
         }
         let mut entries = Vec::with_capacity(count as usize);
         for _ in 0..count {
-            entries.push(take_entry(&content, &mut cursor).ok_or(malformed("an entry is cut off or not UTF-8"))?);
+            entries.push(
+                take_entry(&content, &mut cursor).ok_or(malformed("an entry is cut off or not UTF-8"))?,
+            );
         }
         let is_empty = cursor.is_empty();
         if !is_empty {

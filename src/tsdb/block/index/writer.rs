@@ -273,7 +273,12 @@ impl Postings {
     }
 
     /// Writes the postings and returns the table that says where they are.
-    fn write<W: Write>(&self, names: &Names, order: &Order, out: &mut Output<W>) -> Result<Vec<u8>, BlockError> {
+    fn write<W: Write>(
+        &self,
+        names: &Names,
+        order: &Order,
+        out: &mut Output<W>,
+    ) -> Result<Vec<u8>, BlockError> {
         let mut table = Vec::new();
         table.extend_from_slice(&(order.labels.len() as u32 + 1).to_be_bytes());
         let mut content = Vec::new();

@@ -1,0 +1,2 @@
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| perennial::tsdb::block::fuzz_block_meta(data));

@@ -1,0 +1,540 @@
+//! The archiver's loop.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind as IoErrorKind;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use super::base::{BaseMaker, MadeBase};
+use super::facts::FactsClient;
+use super::instruments::{ArchiverMetrics, Instruments, seconds};
+use super::scan::{KEPT, Scan, Signature, keep, list};
+use super::spool::{Spool, SpoolMode};
+use super::tailer::{Batch, Tailer};
+use super::upload::Uploader;
+use crate::archive::{
+    Archive, ArchiveError, Base, ChainEnd, ENTRY_FORMAT, Entry, Event, EventKind, ForkReason, ServerFacts,
+    Stamp, UnknownFields,
+};
+use crate::bucket::Bucket;
+use crate::envelope::Envelope;
+use crate::model::{SourceName, Ulid, error_chain};
+use crate::runtime::{Clock, Cpu, Random, Shutdown};
+
+/// An entry is written at least this often, so that an archive tells a quiet server from a dead archiver.
+const HEARTBEAT_MS: i64 = 10_000;
+
+const SCAN_MS: i64 = 1_000;
+
+/// How often the server is asked when it was started.
+const ASK_MS: i64 = 5_000;
+
+/// A batch is read before its time where so many bytes wait.
+const EAGER_BYTES: u64 = 1 << 20;
+
+/// So many scans wait at most; then the newest takes the place of the one before.
+const SCANS_MAX: usize = 64;
+
+/// The wall clock was set where it moves so much against the other one.
+const CLOCK_STEP_MS: i64 = 2_000;
+
+/// Which server is archived, and how often.
+#[derive(Debug, Clone)]
+pub struct ArchiverSettings {
+    /// The archive's name.
+    pub source: SourceName,
+    /// The server's data directory.
+    pub data_dir: PathBuf,
+    /// Where the server answers HTTP, if it may be asked for its version, flags and external labels.
+    pub prometheus_url: Option<String>,
+    /// How often what was read is stored.
+    pub flush: Duration,
+    /// How often the logs are looked at.
+    pub poll: Duration,
+}
+
+/// What an archiver works with.
+#[derive(Debug, Clone)]
+pub struct ArchiverParts {
+    /// Where the archive lies.
+    pub bucket: Bucket,
+    /// How objects are sealed.
+    pub envelope: Envelope,
+    /// Threads for reading, compressing and hashing.
+    pub cpu: Cpu,
+    /// The clock: that of the server's machine.
+    pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub random: Random,
+    /// Metrics of all archivers of the process.
+    pub metrics: ArchiverMetrics,
+}
+
+type Task<T> = Option<JoinHandle<T>>;
+
+/// Archives one server until it is told to stop.
+#[derive(Debug)]
+pub struct Archiver {
+    settings: ArchiverSettings,
+    id: Ulid,
+    uploader: Uploader,
+    spool: Arc<Spool>,
+    tailer: Arc<Mutex<Tailer>>,
+    end: ChainEnd,
+    publishing: Task<Result<(ChainEnd, Entry), ArchiveError>>,
+    /// The first look that saw something of what is being stored.
+    storing_since: Option<Stamp>,
+    /// Whether the last batch left something.
+    more: bool,
+    signature: Option<Signature>,
+    scans: VecDeque<Scan>,
+    making: Task<Result<MadeBase, ArchiveError>>,
+    last_base: Option<Arc<Base>>,
+    /// Bases that are stored and not named by an entry yet.
+    bases: VecDeque<Base>,
+    unreadable: Vec<Ulid>,
+    events: Vec<Event>,
+    asking: Task<Result<Option<ServerFacts>, reqwest::Error>>,
+    facts: Option<ServerFacts>,
+    facts_are_news: bool,
+    announced: bool,
+    last_batch_ms: i64,
+    last_entry: Stamp,
+    last_scan_ms: i64,
+    last_ask_ms: i64,
+    /// The wall clock less the other one.
+    drift_ms: i64,
+}
+
+impl Archiver {
+    /// Reads the archive's end and opens the spool.
+    ///
+    /// # Errors
+    /// An archive that cannot be read, a data directory that is not there or that another archiver works in.
+    pub async fn open(
+        settings: ArchiverSettings,
+        parts: ArchiverParts,
+        stop: Shutdown,
+    ) -> Result<Self, ArchiveError> {
+        let ArchiverParts { bucket, envelope, cpu, clock, random, metrics } = parts;
+        let instruments = metrics.of(&settings.source);
+        let spool = Arc::new(open_spool(&settings, &instruments)?);
+        let archive = Archive::new(bucket, envelope, settings.source.clone());
+        let view = match archive.load().await {
+            Ok(view) => Some(view),
+            Err(ArchiveError::NoSource(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let in_data_dir = |source| ArchiveError::File { path: settings.data_dir.clone(), source };
+        let mut tailer = Tailer::open(
+            archive.clone(),
+            random.clone(),
+            &settings.data_dir,
+            Arc::clone(&spool),
+            view.as_ref(),
+        )
+        .map_err(in_data_dir)?;
+        spool.release_folder(KEPT).map_err(in_data_dir)?;
+        let now = Stamp { wall_ms: clock.now_ms(), monotonic_ms: clock.monotonic_ms() };
+        if let Some(view) = &view {
+            if let Some((first_ms, _)) = view.window_ms() {
+                instruments.window_start.set(seconds(first_ms));
+            }
+            super::resume::check_newest_piece(&archive, view, &mut tailer, now).await?;
+        }
+        let facts = view.as_ref().and_then(|view| view.servers.last()).map(|(_, facts)| facts.clone());
+        let last_base = view.as_ref().and_then(|view| view.bases.last()).cloned().map(Arc::new);
+        Ok(Self {
+            id: random.ulid(now.wall_ms),
+            uploader: Uploader { archive, cpu, random, clock, stop, instruments },
+            settings,
+            spool,
+            tailer: Arc::new(Mutex::new(tailer)),
+            end: view.as_ref().map_or_else(ChainEnd::default, |view| view.end),
+            publishing: None,
+            storing_since: None,
+            more: false,
+            signature: None,
+            scans: VecDeque::new(),
+            making: None,
+            last_base,
+            bases: VecDeque::new(),
+            unreadable: Vec::new(),
+            events: Vec::new(),
+            asking: None,
+            facts_are_news: facts.is_some(),
+            facts,
+            announced: false,
+            last_batch_ms: i64::MIN,
+            last_entry: view.as_ref().map_or(now, |view| Stamp { wall_ms: view.last_made.wall_ms, ..now }),
+            last_scan_ms: i64::MIN,
+            last_ask_ms: i64::MIN,
+            drift_ms: now.wall_ms.saturating_sub(now.monotonic_ms),
+        })
+    }
+
+    /// Archives until the stop, then stores what is left.
+    ///
+    /// # Errors
+    /// Another archiver of the same source, keys that cannot encrypt, or a store that does not take what is left.
+    pub async fn run(mut self) -> Result<(), ArchiveError> {
+        let mut ticks = tokio::time::interval(self.settings.poll);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stop = self.uploader.stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.wait() => break,
+                published = ended(&mut self.publishing) => self.published(published?)?,
+                made = ended(&mut self.making) => self.made(made),
+                told = ended(&mut self.asking) => self.told(told),
+                _ = ticks.tick() => {}
+            }
+            self.step().await?;
+        }
+        self.finish().await
+    }
+
+    /// Looks, scans, and stores what is due.
+    async fn step(&mut self) -> Result<(), ArchiveError> {
+        let now = self.now();
+        self.check_clock(now);
+        let scan_due = now.monotonic_ms.saturating_sub(self.last_scan_ms) >= SCAN_MS;
+        self.look(now, scan_due).await?;
+        if scan_due {
+            self.last_scan_ms = now.monotonic_ms;
+            self.scan().await?;
+            self.uploader.instruments.spool_bytes.set(i64::try_from(self.spool.bytes()).unwrap_or(i64::MAX));
+        }
+        self.ask(now);
+        self.make_next();
+        let due = self.is_due(now);
+        if due && self.publishing.is_none() {
+            self.publish(now).await?;
+        }
+        self.show_lag(now);
+        Ok(())
+    }
+
+    fn now(&self) -> Stamp {
+        let clock = &self.uploader.clock;
+        Stamp { wall_ms: clock.now_ms(), monotonic_ms: clock.monotonic_ms() }
+    }
+
+    fn tailer(&self) -> MutexGuard<'_, Tailer> {
+        lock(&self.tailer)
+    }
+
+    async fn look(&self, now: Stamp, thorough: bool) -> Result<(), ArchiveError> {
+        let tailer = Arc::clone(&self.tailer);
+        let looked = self.uploader.cpu.run(move || lock(&tailer).look(now, thorough)).await?;
+        if let Err(error) = looked {
+            let source = &self.settings.source;
+            tracing::warn!(%source, %error, "cannot look at the server's logs, trying again");
+        }
+        Ok(())
+    }
+
+    fn check_clock(&mut self, now: Stamp) {
+        let drift_ms = now.wall_ms.saturating_sub(now.monotonic_ms);
+        let step_ms = drift_ms.saturating_sub(self.drift_ms);
+        self.drift_ms = drift_ms;
+        if step_ms.saturating_abs() > CLOCK_STEP_MS {
+            self.uploader.instruments.clock_steps.inc();
+            let detail = format!("the wall clock was set by {step_ms} ms");
+            tracing::warn!(source = %self.settings.source, step_ms, "the wall clock was set");
+            self.tailer().tell(EventKind::ClockStep, now.wall_ms, detail);
+        }
+    }
+
+    fn is_due(&self, now: Stamp) -> bool {
+        let tailer = self.tailer();
+        if !tailer.has_begun() {
+            return false;
+        }
+        let flush_ms = i64::try_from(self.settings.flush.as_millis()).unwrap_or(i64::MAX);
+        let news = tailer.has_news()
+            || !self.events.is_empty()
+            || !self.bases.is_empty()
+            || self.facts_are_news
+            || !self.announced;
+        self.more
+            || (news && now.monotonic_ms.saturating_sub(self.last_batch_ms) >= flush_ms)
+            || now.monotonic_ms.saturating_sub(self.last_entry.monotonic_ms) >= HEARTBEAT_MS
+            || tailer.unread_bytes() >= EAGER_BYTES
+    }
+
+    /// Reads a batch and begins to store it.
+    async fn publish(&mut self, now: Stamp) -> Result<(), ArchiveError> {
+        if !std::mem::replace(&mut self.announced, true) {
+            let detail = format!("perennial {}", env!("CARGO_PKG_VERSION"));
+            self.tailer().tell(EventKind::ArchiverStart, now.wall_ms, detail);
+        }
+        let tailer = Arc::clone(&self.tailer);
+        let batch = match self.uploader.cpu.run(move || lock(&tailer).read(now)).await? {
+            Ok(batch) => batch,
+            Err(error @ ArchiveError::File { .. }) => {
+                let source = &self.settings.source;
+                tracing::warn!(%source, error = error_chain(&error), "cannot read the server's logs, trying again");
+                self.last_batch_ms = now.monotonic_ms;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(fork) = &batch.fork {
+            self.uploader.instruments.count_fork(fork.reason);
+            if fork.reason == ForkReason::Gap {
+                let missing_ms = now.wall_ms.saturating_sub(self.last_entry.wall_ms).max(0);
+                self.uploader.instruments.gaps.inc_by(seconds(missing_ms));
+            }
+            // The new timeline gets a base of its own.
+            self.signature = None;
+        }
+        (self.last_batch_ms, self.more, self.storing_since) = (now.monotonic_ms, batch.more, batch.since);
+        let (entry, pieces) = self.entry(batch);
+        let (uploader, end) = (self.uploader.clone(), self.end);
+        self.publishing = Some(tokio::spawn(async move { uploader.publish(end, pieces, entry).await }));
+        Ok(())
+    }
+
+    fn entry(&mut self, batch: Batch) -> (Entry, Vec<super::collect::SealedPiece>) {
+        let made = self.now();
+        let mut events = std::mem::take(&mut self.events);
+        events.extend(batch.events);
+        let server = std::mem::take(&mut self.facts_are_news).then(|| self.facts.clone()).flatten();
+        let entry = Entry {
+            format: ENTRY_FORMAT,
+            source: self.settings.source.clone(),
+            seq: 0,
+            previous_sha256: None,
+            id: self.uploader.random.ulid(made.wall_ms),
+            archiver: self.id,
+            made,
+            position: batch.position,
+            fork: batch.fork,
+            pieces: batch.pieces.iter().map(|piece| piece.entry.clone()).collect(),
+            base: self.bases.pop_front(),
+            events,
+            server,
+            digests: Vec::new(),
+            unknown: UnknownFields::new(),
+        };
+        (entry, batch.pieces)
+    }
+
+    fn published(&mut self, published: Result<(ChainEnd, Entry), ArchiveError>) -> Result<(), ArchiveError> {
+        let (end, entry) = published?;
+        (self.end, self.last_entry, self.storing_since) = (end, entry.made, None);
+        let instruments = &self.uploader.instruments;
+        instruments.last_success.set(seconds(entry.made.wall_ms));
+        if let Some(base) = &entry.base {
+            if instruments.window_start.get() == 0.0 {
+                instruments.window_start.set(seconds(base.seen.wall_ms));
+            }
+            self.release_base();
+        }
+        let released = self.tailer().release(&entry.position);
+        if let Err(error) = released {
+            tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");
+        }
+        Ok(())
+    }
+
+    /// Lets go of blocks and checkpoints once nothing waits to be stored or named.
+    fn release_base(&self) {
+        if !self.scans.is_empty() || self.making.is_some() || !self.bases.is_empty() {
+            return;
+        }
+        if let Err(error) = self.spool.release_folder(KEPT) {
+            tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");
+        }
+    }
+
+    /// Lists what lies beside the logs; keeps it where it changed.
+    async fn scan(&mut self) -> Result<(), ArchiveError> {
+        let Some(logs) = self.tailer().logs_seen() else { return Ok(()) };
+        let (data_dir, spool) = (self.settings.data_dir.clone(), Arc::clone(&self.spool));
+        let before = self.signature.clone();
+        let scanned = self.uploader.cpu.run(move || {
+            let signature = list(&data_dir)?;
+            if before.as_ref() == Some(&signature) {
+                return Ok(None);
+            }
+            keep(&data_dir, &spool, logs, (signature, before.as_ref()))
+        });
+        match scanned.await? {
+            Ok(Some(scan)) => self.take_scan(scan),
+            Ok(None) => {}
+            // Something was deleted while it was looked at: the next scan sees what is left.
+            Err(error) if error.kind() == IoErrorKind::NotFound => {}
+            Err(error) => {
+                let source = &self.settings.source;
+                tracing::warn!(%source, %error, "cannot list the server's blocks, trying again");
+            }
+        }
+        Ok(())
+    }
+
+    fn take_scan(&mut self, scan: Scan) {
+        self.signature = Some(scan.signature.clone());
+        for (id, reason) in &scan.unreadable {
+            if !self.unreadable.contains(id) {
+                self.unreadable.push(*id);
+                tracing::warn!(source = %self.settings.source, block = %id, reason, "a block cannot be archived");
+                self.events.push(Event {
+                    kind: EventKind::BlockUnreadable,
+                    at_ms: scan.logs.seen.wall_ms,
+                    position: scan.logs.position,
+                    block: Some(*id),
+                    detail: reason.clone(),
+                });
+            }
+        }
+        if self.scans.len() >= SCANS_MAX {
+            self.scans.pop_back();
+        }
+        self.scans.push_back(scan);
+    }
+
+    fn make_next(&mut self) {
+        if self.making.is_some() {
+            return;
+        }
+        let Some(scan) = self.scans.pop_front() else { return };
+        let maker = BaseMaker { uploader: self.uploader.clone(), spool: Arc::clone(&self.spool) };
+        let before = self.last_base.clone();
+        self.making = Some(tokio::spawn(async move { maker.make(scan, before).await }));
+    }
+
+    fn made(&mut self, made: Result<Result<MadeBase, ArchiveError>, ArchiveError>) {
+        match made.and_then(|made| made) {
+            Ok(MadeBase { base, events, uploads }) => {
+                self.uploader.instruments.base_uploads.inc_by(uploads);
+                self.events.extend(events);
+                if let Some(base) = base {
+                    self.last_base = Some(Arc::new(base.clone()));
+                    self.bases.push_back(base);
+                } else {
+                    self.release_base();
+                }
+            }
+            Err(error) => {
+                let source = &self.settings.source;
+                tracing::warn!(%source, error = error_chain(&error), "cannot archive the server's blocks, trying again");
+                self.signature = None;
+            }
+        }
+    }
+
+    /// Asks the server who it is, now and then.
+    fn ask(&mut self, now: Stamp) {
+        let Some(url) = &self.settings.prometheus_url else { return };
+        if self.asking.is_some() || now.monotonic_ms.saturating_sub(self.last_ask_ms) < ASK_MS {
+            return;
+        }
+        self.last_ask_ms = now.monotonic_ms;
+        let known = self.facts.as_ref().filter(|_| self.announced).and_then(|facts| facts.started_ms);
+        let url = url.clone();
+        self.asking = Some(tokio::spawn(async move {
+            let client = FactsClient::new(&url)?;
+            if known.is_some() && client.started_ms().await? == known {
+                return Ok(None);
+            }
+            client.facts().await.map(Some)
+        }));
+    }
+
+    fn told(&mut self, told: Result<Result<Option<ServerFacts>, reqwest::Error>, ArchiveError>) {
+        match told {
+            Ok(Ok(Some(facts))) => {
+                let before = self.facts.as_ref().and_then(|facts| facts.started_ms);
+                if let Some(started_ms) = facts.started_ms.filter(|now| before.is_some_and(|b| b != *now)) {
+                    self.tailer().tell_restart(started_ms);
+                }
+                self.facts_are_news |= self.facts.as_ref() != Some(&facts);
+                self.facts = Some(facts);
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                let source = &self.settings.source;
+                tracing::debug!(%source, error = error_chain(&error), "the server does not answer");
+            }
+            Err(error) => tracing::warn!(error = error_chain(&error), "asking the server failed"),
+        }
+    }
+
+    fn show_lag(&self, now: Stamp) {
+        let since = [self.storing_since, self.tailer().waits_since()].into_iter().flatten();
+        let oldest_ms = since.map(|stamp| stamp.monotonic_ms).min();
+        let lag_ms = oldest_ms.map_or(0, |oldest_ms| now.monotonic_ms.saturating_sub(oldest_ms));
+        self.uploader.instruments.lag.set(seconds(lag_ms));
+    }
+
+    /// Looks a last time and stores what is left.
+    async fn finish(&mut self) -> Result<(), ArchiveError> {
+        for task in
+            [self.making.take().map(|task| task.abort_handle()), self.asking.take().map(|t| t.abort_handle())]
+        {
+            task.inspect(tokio::task::AbortHandle::abort);
+        }
+        if !self.tailer().has_begun() {
+            return Ok(());
+        }
+        let now = self.now();
+        self.look(now, true).await?;
+        let mut told = false;
+        loop {
+            if let Some(publishing) = self.publishing.take() {
+                let published = publishing.await.map_err(|_| crate::runtime::CpuError::Panicked)?;
+                self.published(published)?;
+            }
+            let news = self.more || self.tailer().has_news() || !self.bases.is_empty();
+            if !news && told {
+                return Ok(());
+            }
+            if !news && !std::mem::replace(&mut told, true) {
+                let now = self.now();
+                self.tailer().tell(EventKind::ArchiverStop, now.wall_ms, String::new());
+            }
+            self.publish(self.now()).await?;
+        }
+    }
+}
+
+fn open_spool(settings: &ArchiverSettings, instruments: &Instruments) -> Result<Spool, ArchiveError> {
+    let path = settings.data_dir.clone();
+    let spool = Spool::open(&path).map_err(|source| match source.kind() {
+        IoErrorKind::WouldBlock => ArchiveError::Locked(path),
+        IoErrorKind::NotFound => ArchiveError::Invalid(format!(
+            "{} is not a directory: give the one of --storage.tsdb.path",
+            path.display()
+        )),
+        _ => ArchiveError::File { path, source },
+    })?;
+    let source = &settings.source;
+    match spool.mode() {
+        SpoolMode::Links => instruments.show_mode("links"),
+        SpoolMode::Descriptors => {
+            instruments.show_mode("descriptors");
+            tracing::warn!(%source, "the data directory cannot be written: files are held open instead of linked, and \
+                what the server deletes while no archiver runs is lost");
+        }
+    }
+    Ok(spool)
+}
+
+fn lock(tailer: &Mutex<Tailer>) -> MutexGuard<'_, Tailer> {
+    tailer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for a task, if there is one, and takes it out.
+async fn ended<T>(task: &mut Task<T>) -> Result<T, ArchiveError> {
+    let Some(running) = task else { return std::future::pending().await };
+    let ended = running.await;
+    *task = None;
+    ended.map_err(|_| crate::runtime::CpuError::Panicked.into())
+}

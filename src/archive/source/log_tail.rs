@@ -1,0 +1,215 @@
+//! Reads one log from where the last batch ended, and finds where it goes on after the server changed it.
+
+use std::fs::File;
+use std::io::{ErrorKind, Result};
+use std::sync::Arc;
+
+use super::collect::Collector;
+use super::segments::{Listing, LogWatch, Segment, spool_name};
+use super::spool::Spool;
+use super::walk::{WalkEnd, common_boundary, walk};
+use crate::archive::{LogPosition, Stamp};
+use crate::tsdb::wal::PAGE_BYTES;
+
+/// How far a log was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// All that was asked for.
+    Target,
+    /// The batch is full.
+    Budget,
+    /// A segment that does not end as a server leaves it when it goes on by itself; the next one was begun.
+    Restart,
+    /// Records are missing before what follows.
+    Lost(String),
+}
+
+/// Where a log goes on after the server changed what was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Divergence {
+    /// What was read up to here is still there.
+    pub(super) at: LogPosition,
+    /// Whether other records follow, and not fewer.
+    pub(super) rewritten: bool,
+}
+
+/// Reads one log.
+#[derive(Debug)]
+pub(super) struct LogTail {
+    pub(super) watch: LogWatch,
+    spool: Arc<Spool>,
+    /// Where to go on; nothing before the first segment was seen.
+    cursor: Option<LogPosition>,
+    /// Where the last record ended that was read.
+    end: Option<LogPosition>,
+    /// What ends after `end` was not there at this time; 0 where that is unknown.
+    pub(super) after_ms: i64,
+    file: Option<(u32, u64, Arc<File>)>,
+}
+
+impl LogTail {
+    pub(super) fn new(watch: LogWatch, spool: Arc<Spool>, end: Option<LogPosition>, after_ms: i64) -> Self {
+        Self { watch, spool, cursor: end, end, after_ms, file: None }
+    }
+
+    /// Returns where the last record ended that was read.
+    pub(super) fn end(&self) -> Option<LogPosition> {
+        self.end
+    }
+
+    /// Returns about how many bytes are not read yet.
+    pub(super) fn unread_bytes(&self, target: LogPosition) -> u64 {
+        match self.cursor {
+            Some(at) if at.segment == target.segment => target.offset.saturating_sub(at.offset),
+            Some(at) if at > target => 0,
+            Some(at) => {
+                let rest = self.watch.segment(at.segment).map_or(0, |s| s.size.saturating_sub(at.offset));
+                rest.saturating_add(target.offset)
+            }
+            None => target.offset,
+        }
+    }
+
+    /// Reads records up to a place, as far as the budget of bytes goes.
+    pub(super) fn read_to(
+        &mut self,
+        target: LogPosition,
+        seen: Stamp,
+        into: &mut Collector,
+        budget: &mut u64,
+    ) -> Result<Reached> {
+        let first = self.watch.first().unwrap_or(target.segment);
+        let begin = LogPosition { segment: first, offset: 0 };
+        self.end.get_or_insert(begin);
+        loop {
+            let at = *self.cursor.get_or_insert(begin);
+            if at.segment > target.segment {
+                return Ok(Reached::Target);
+            }
+            let Some(segment) = self.watch.segment(at.segment) else {
+                return Ok(self.lose(at, into, seen));
+            };
+            let to = if at.segment == target.segment { target.offset } else { segment.size };
+            let passed = at.segment < target.segment;
+            match self.read_segment((at, to), segment, seen, into, budget) {
+                Ok(WalkEnd::Enough) => return Ok(Reached::Budget),
+                Ok(WalkEnd::Damaged(damage)) if passed => {
+                    tracing::warn!(log = ?self.watch.log(), segment = at.segment, %damage, "records after damage are not archived");
+                }
+                Ok(WalkEnd::Damaged(damage)) => {
+                    tracing::debug!(log = ?self.watch.log(), segment = at.segment, %damage, "damage at the end of the log");
+                }
+                Ok(WalkEnd::Range) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self.lose(at, into, seen)),
+                Err(error) => return Err(error),
+            }
+            if !passed {
+                return Ok(Reached::Target);
+            }
+            into.cut(seen);
+            if segment.inode == 0 || self.watch.after(at.segment) != at.segment.checked_add(1) {
+                return Ok(self.lose(at, into, seen));
+            }
+            self.cursor = Some(LogPosition { segment: at.segment + 1, offset: 0 });
+            if segment.size % PAGE_BYTES as u64 != 0 {
+                return Ok(Reached::Restart);
+            }
+        }
+    }
+
+    fn read_segment(
+        &mut self,
+        (at, to): (LogPosition, u64),
+        segment: Segment,
+        seen: Stamp,
+        into: &mut Collector,
+        budget: &mut u64,
+    ) -> Result<WalkEnd> {
+        if to <= at.offset {
+            return Ok(WalkEnd::Range);
+        }
+        if *budget == 0 {
+            return Ok(WalkEnd::Enough);
+        }
+        let file = self.open(at.segment, segment)?;
+        let (mut read, after_ms) = (at, self.after_ms);
+        let walked = walk(&file, at.offset, to, |before, record| {
+            into.take(LogPosition { offset: before, ..at }, record.end, &record.data, after_ms, seen);
+            read.offset = record.end;
+            *budget = budget.saturating_sub(record.end - before);
+            *budget > 0
+        });
+        // Also after a failure: what was taken is not taken again.
+        if read > at {
+            (self.cursor, self.end) = (Some(read), Some(read));
+        }
+        walked.map(|(_, end)| end)
+    }
+
+    fn open(&mut self, number: u32, segment: Segment) -> Result<Arc<File>> {
+        match &self.file {
+            Some((open, inode, file)) if (*open, *inode) == (number, segment.inode) => Ok(Arc::clone(file)),
+            _ => {
+                let file = self.spool.open_kept(&spool_name(self.watch.log(), number, segment.inode))?;
+                self.file = Some((number, segment.inode, Arc::clone(&file)));
+                Ok(file)
+            }
+        }
+    }
+
+    /// Goes on at the next segment that is there.
+    fn lose(&mut self, at: LogPosition, into: &mut Collector, seen: Stamp) -> Reached {
+        into.cut(seen);
+        let next = self.watch.after(at.segment);
+        let segment = next.unwrap_or(at.segment.saturating_add(1));
+        self.cursor = Some(LogPosition { segment, offset: 0 });
+        let found = next.map_or_else(|| "none".to_owned(), |segment| segment.to_string());
+        Reached::Lost(format!("records after {at} are gone, the next segment is {found}"))
+    }
+
+    /// Takes what is there now as the log, and returns where it left what was read.
+    pub(super) fn diverge(&mut self, number: u32, listing: Listing) -> Result<Divergence> {
+        let (boundary, rewritten) = match listing.get(&number) {
+            Some(new) => self.compare(number, *new)?,
+            None => (0, false),
+        };
+        let same = |n: &u32| self.watch.segment(*n).map(|old| old.inode) == listing.get(n).map(|s| s.inode);
+        let fresh = listing.keys().copied().find(|n| *n < number && !same(n));
+        let at = match fresh {
+            Some(segment) => LogPosition { segment, offset: 0 },
+            None => LogPosition { segment: number, offset: boundary },
+        };
+        self.file = None;
+        self.watch.forget_from(at.segment, &listing, &self.spool)?;
+        self.watch.take(listing, &self.spool)?;
+        self.cursor = self.cursor.map(|cursor| cursor.min(at));
+        self.end = self.end.map(|end| end.min(at));
+        Ok(Divergence { at, rewritten })
+    }
+
+    /// Returns up to where a segment still has the records that were read, and whether others follow.
+    fn compare(&self, number: u32, new: Segment) -> Result<(u64, bool)> {
+        let Some(old) = self.watch.segment(number) else { return Ok((0, true)) };
+        let there = File::open(self.watch.path(number))?;
+        let kept = if old.inode == 0 {
+            // Only its size is known: what is left of it is taken for what was read.
+            File::open(self.watch.path(number)).map(Arc::new)
+        } else {
+            self.spool.open_kept(&spool_name(self.watch.log(), number, old.inode))
+        };
+        let Ok(kept) = kept else { return Ok((0, true)) };
+        let read = self.cursor.filter(|at| at.segment == number).map_or(old.size, |at| at.offset);
+        let limit = read.min(new.size);
+        let boundary = common_boundary(&kept, &there, limit)?;
+        let (last, _) = walk(&there, boundary, limit, |_, _| true)?;
+        Ok((boundary, last > boundary))
+    }
+
+    /// Begins again at the start of a segment: what was archived of it is not what is there.
+    pub(super) fn rewind(&mut self, segment: u32) {
+        let begin = LogPosition { segment, offset: 0 };
+        self.cursor = self.cursor.map(|cursor| cursor.min(begin));
+        self.end = self.end.map(|end| end.min(begin));
+        self.file = None;
+    }
+}

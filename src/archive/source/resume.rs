@@ -1,0 +1,51 @@
+//! Checks at the start that the server still has what is archived.
+
+use std::fs::File;
+
+use super::tailer::Tailer;
+use super::walk::walk;
+use crate::archive::{Archive, ArchiveError, ArchiveView, Piece, Stamp};
+use crate::model::error_chain;
+
+/// Compares the newest piece of the WAL with the segment that it was read from. Where that holds something else, the
+/// segment is read again on a new timeline. What is missing or too short is found by the first look.
+pub(super) async fn check_newest_piece(
+    archive: &Archive,
+    view: &ArchiveView,
+    tailer: &mut Tailer,
+    now: Stamp,
+) -> Result<(), ArchiveError> {
+    let Some(entry) = view.newest_timeline().and_then(|timeline| timeline.wal.last()) else { return Ok(()) };
+    let Some(path) = tailer.wal_path(entry.segment) else { return Ok(()) };
+    let Ok(file) = File::open(&path) else { return Ok(()) };
+    let piece = match archive.read_piece(entry).await {
+        Ok(piece) => piece,
+        Err(ArchiveError::Envelope { source, .. }) => {
+            let source_name = archive.source();
+            tracing::info!(
+                source = %source_name,
+                error = error_chain(&source),
+                "the newest piece cannot be compared with the log without the secret keys"
+            );
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    if differs(&file, &piece).map_err(|source| ArchiveError::File { path, source })? {
+        tailer.reread(entry.segment, now);
+    }
+    Ok(())
+}
+
+/// Returns whether a segment has other records where those of a piece were, as far as it goes.
+fn differs(segment: &File, piece: &Piece) -> std::io::Result<bool> {
+    let header = piece.header();
+    let mut records = piece.records();
+    let mut same = true;
+    walk(segment, header.start, header.end, |_, found| {
+        let expected = records.next();
+        same = expected.is_some_and(|record| record.end == found.end && record.data == &*found.data);
+        same
+    })?;
+    Ok(!same)
+}

@@ -1,0 +1,369 @@
+//! Both logs together: looks, batches of pieces, timelines.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::collect::{Collector, LoggedDelete, SealedPiece};
+use super::log_tail::{LogTail, Reached};
+use super::segments::{Found, Listing, LogWatch, Segment, kept_segments};
+use super::sightings::Sightings;
+use super::spool::Spool;
+use crate::archive::{
+    Archive, ArchiveError, ArchiveView, Event, EventKind, Fork, ForkReason, LogPosition, Position, Stamp,
+};
+use crate::bucket::LogKind;
+use crate::runtime::Random;
+
+/// At most so many bytes of the logs are in memory at once, as they are stored there.
+const BATCH_BYTES: u64 = 8 << 20;
+
+/// What the next entry is to say of the logs.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) pieces: Vec<SealedPiece>,
+    pub(super) position: Position,
+    pub(super) fork: Option<Fork>,
+    pub(super) events: Vec<Event>,
+    /// The first look that saw something of it.
+    pub(super) since: Option<Stamp>,
+    /// Whether more is waiting already.
+    pub(super) more: bool,
+}
+
+/// Where the logs stood at the newest look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogsSeen {
+    pub(super) seen: Stamp,
+    pub(super) position: Position,
+    pub(super) first_segment: u32,
+    pub(super) wbl_first_segment: Option<u32>,
+}
+
+/// Reads both logs of one server.
+#[derive(Debug)]
+pub(super) struct Tailer {
+    archive: Archive,
+    random: Random,
+    spool: Arc<Spool>,
+    wal: LogTail,
+    wbl: LogTail,
+    /// 0 before the first one.
+    timeline: u32,
+    sightings: Sightings,
+    /// Whether the logs no longer go on from what is known; what was seen before is read first.
+    differs: bool,
+    fork: Option<Fork>,
+    events: Vec<Event>,
+    /// Whether a restart was seen in the logs that the server has not told of yet.
+    restart_seen: bool,
+    restart_told: Option<i64>,
+}
+
+impl Tailer {
+    /// Begins where the archive ends, with the segments that an earlier archiver kept.
+    pub(super) fn open(
+        archive: Archive,
+        random: Random,
+        data_dir: &Path,
+        spool: Arc<Spool>,
+        view: Option<&ArchiveView>,
+    ) -> io::Result<Self> {
+        let timeline = view.and_then(ArchiveView::newest_timeline);
+        let tail = |log: LogKind| -> io::Result<LogTail> {
+            let end = timeline.and_then(|timeline| timeline.end.of(log));
+            let last = timeline.and_then(|timeline| timeline.pieces(log).last());
+            let mut known = kept_segments(log, &spool)?;
+            expect_position(&mut known, end);
+            let watch = LogWatch::new(log, data_dir, known);
+            Ok(LogTail::new(watch, Arc::clone(&spool), end, last.map_or(0, |piece| piece.after_ms)))
+        };
+        let (wal, wbl) = (tail(LogKind::Wal)?, tail(LogKind::Wbl)?);
+        Ok(Self {
+            archive,
+            random,
+            spool,
+            wal,
+            wbl,
+            timeline: timeline.map_or(0, |timeline| timeline.number),
+            sightings: Sightings::new(),
+            differs: false,
+            fork: None,
+            events: Vec::new(),
+            restart_seen: false,
+            restart_told: None,
+        })
+    }
+
+    /// Looks how far the logs are written. The log of out-of-order samples comes first, so that each of its series is
+    /// found in what is seen of the WAL.
+    pub(super) fn look(&mut self, now: Stamp, thorough: bool) -> io::Result<()> {
+        if self.differs {
+            return Ok(());
+        }
+        let wbl = self.wbl.watch.look(thorough, &self.spool)?;
+        let wal = self.wal.watch.look(thorough, &self.spool)?;
+        let (Found::End(wbl), Found::End(wal)) = (wbl, wal) else {
+            self.differs = true;
+            return Ok(());
+        };
+        let Some(wal) = wal else { return Ok(()) };
+        if self.timeline == 0 {
+            self.timeline = 1;
+            let detail = "the archive begins".to_owned();
+            self.fork =
+                Some(Fork { parent: None, at: None, reason: ForkReason::Start, noticed: now, detail });
+        }
+        self.sightings.note(now, wal, wbl);
+        if self.sightings.is_read() {
+            self.note_quiet();
+        }
+        Ok(())
+    }
+
+    /// Returns where the logs stood at the newest look, where they go on from what is known.
+    pub(super) fn logs_seen(&self) -> Option<LogsSeen> {
+        let newest = self.sightings.newest().filter(|_| !self.differs && self.fork.is_none())?;
+        let position = Position { timeline: self.timeline, wal: newest.wal, wbl: newest.wbl };
+        let first_segment = self.wal.watch.first_live()?;
+        let wbl_first_segment = self.wbl.watch.first_live();
+        Some(LogsSeen { seen: newest.until, position, first_segment, wbl_first_segment })
+    }
+
+    /// Returns since when something waits to be read.
+    pub(super) fn waits_since(&self) -> Option<Stamp> {
+        self.sightings.next().map(|next| next.first)
+    }
+
+    /// Returns whether a batch would say something.
+    pub(super) fn has_news(&self) -> bool {
+        !self.sightings.is_read()
+            || self.differs
+            || self.fork.is_some()
+            || self.restart_told.is_some()
+            || !self.events.is_empty()
+    }
+
+    /// Returns whether there is a timeline to speak of.
+    pub(super) fn has_begun(&self) -> bool {
+        self.timeline > 0
+    }
+
+    /// Returns about how many bytes wait to be read.
+    pub(super) fn unread_bytes(&self) -> u64 {
+        self.sightings.newest().map_or(0, |newest| {
+            let wbl = newest.wbl.map_or(0, |end| self.wbl.unread_bytes(end));
+            self.wal.unread_bytes(newest.wal).saturating_add(wbl)
+        })
+    }
+
+    /// Notes what the next entry is to tell.
+    pub(super) fn tell(&mut self, kind: EventKind, at_ms: i64, detail: String) {
+        let position = self.position();
+        self.events.push(Event { kind, at_ms, position, block: None, detail });
+    }
+
+    /// Notes that the server says that it was started at another time than before.
+    pub(super) fn tell_restart(&mut self, started_ms: i64) {
+        if !std::mem::take(&mut self.restart_seen) {
+            self.restart_told = Some(started_ms);
+        }
+    }
+
+    /// Begins again with a segment of which the archive holds something else.
+    pub(super) fn reread(&mut self, segment: u32, now: Stamp) {
+        self.wal.rewind(segment);
+        let detail = format!("segment {segment} is not the one that is archived");
+        self.begin_timeline((ForkReason::Rewritten, EventKind::Rewritten), now.wall_ms, now, detail);
+    }
+
+    /// Returns the path of a segment of the WAL, unless another file was kept of it: the looks compare those.
+    pub(super) fn wal_path(&self, segment: u32) -> Option<PathBuf> {
+        let path = self.wal.watch.path(segment);
+        let live = std::fs::metadata(&path).ok()?.ino();
+        let kept = self.wal.watch.segment(segment)?.inode;
+        (kept == 0 || kept == live).then_some(path)
+    }
+
+    /// Reads what was seen, up to a bound, into pieces of one timeline.
+    ///
+    /// # Errors
+    /// A log that cannot be read, or keys that cannot encrypt.
+    pub(super) fn read(&mut self, now: Stamp) -> Result<Batch, ArchiveError> {
+        if self.sightings.is_read() && self.differs {
+            self.apply_difference(now)?;
+        }
+        if let Some(started_ms) = self.restart_told.take() {
+            let detail = "the server says that it was started again".to_owned();
+            self.begin_timeline((ForkReason::Restart, EventKind::Restart), started_ms, now, detail);
+        }
+        let fork = self.fork.take();
+        let since = self.waits_since();
+        let mut wal = Collector::new(self.timeline, LogKind::Wal);
+        let mut wbl = Collector::new(self.timeline, LogKind::Wbl);
+        let broken = self.collect(&mut wal, &mut wbl);
+        let mut events = std::mem::take(&mut self.events);
+        let position = self.position();
+        events.extend(wal.deletes.drain(..).map(|delete| delete.into_event(position)));
+        let mut pieces = wal.seal(&self.archive, &self.random)?;
+        pieces.extend(wbl.seal(&self.archive, &self.random)?);
+        if let Some(reached) = broken {
+            self.broke(reached, now);
+        }
+        let more = !self.sightings.is_read() || self.fork.is_some();
+        Ok(Batch { pieces, position, fork, events, since, more })
+    }
+
+    /// Reads sighting by sighting, the WAL before the log of out-of-order samples, until the batch is full.
+    fn collect(&mut self, wal: &mut Collector, wbl: &mut Collector) -> Option<Reached> {
+        let (mut budget, mut last, mut broken) = (BATCH_BYTES, None, None);
+        while let Some(next) = self.sightings.next() {
+            last = Some(next.first);
+            match self.wal.read_to(next.wal, next.first, wal, &mut budget) {
+                Ok(Reached::Target) => wal.mark(next.first),
+                Ok(Reached::Budget) => break,
+                Ok(reached) => {
+                    broken = Some(reached);
+                    break;
+                }
+                Err(error) => {
+                    self.warn_unread(LogKind::Wal, &error);
+                    break;
+                }
+            }
+            match next.wbl.map(|end| self.wbl.read_to(end, next.first, wbl, &mut budget)) {
+                None | Some(Ok(Reached::Target)) => wbl.mark(next.first),
+                Some(Ok(Reached::Budget)) => break,
+                // Both happen where the server compacts out-of-order samples and begins the log anew.
+                Some(Ok(Reached::Restart | Reached::Lost(_))) => continue,
+                Some(Err(error)) => {
+                    self.warn_unread(LogKind::Wbl, &error);
+                    break;
+                }
+            }
+            self.sightings.done();
+            self.note_quiet();
+        }
+        if let Some(seen) = last {
+            wal.cut(seen);
+            wbl.cut(seen);
+        }
+        broken
+    }
+
+    fn warn_unread(&self, log: LogKind, error: &io::Error) {
+        tracing::warn!(source = %self.archive.source(), ?log, %error, "cannot read the log, trying again");
+    }
+
+    fn note_quiet(&mut self) {
+        if let Some(until) = self.sightings.read_until() {
+            (self.wal.after_ms, self.wbl.after_ms) = (until.wall_ms, until.wall_ms);
+        }
+    }
+
+    fn broke(&mut self, reached: Reached, now: Stamp) {
+        match reached {
+            Reached::Restart => {
+                self.restart_seen = true;
+                let at = self.wal.end().map_or(0, |end| end.segment);
+                let detail = format!("segment {at} ends without being closed");
+                let kinds = (ForkReason::Restart, EventKind::Restart);
+                self.begin_timeline(kinds, self.wal.after_ms.max(0), now, detail);
+            }
+            Reached::Lost(detail) => {
+                let kinds = (ForkReason::Gap, EventKind::Gap);
+                self.begin_timeline(kinds, self.wal.after_ms.max(0), now, detail);
+                self.wal.after_ms = 0;
+            }
+            Reached::Target | Reached::Budget => {}
+        }
+    }
+
+    /// Takes the logs as they are now, on a new timeline that leaves the old one where both are the same.
+    fn apply_difference(&mut self, now: Stamp) -> Result<(), ArchiveError> {
+        let mut rewritten = false;
+        let mut details = Vec::new();
+        for tail in [&mut self.wbl, &mut self.wal] {
+            let failed = |tail: &LogTail, source| ArchiveError::File { path: tail.watch.path(0), source };
+            let found = tail.watch.look(true, &self.spool).map_err(|e| failed(tail, e))?;
+            let Found::Differs(number, listing) = found else { continue };
+            let divergence = tail.diverge(number, listing).map_err(|e| failed(tail, e))?;
+            rewritten |= divergence.rewritten;
+            details.push(format!("{:?} after {}", tail.watch.log(), divergence.at));
+        }
+        self.differs = false;
+        self.sightings.clear();
+        if details.is_empty() || self.timeline == 0 {
+            return Ok(());
+        }
+        self.restart_seen = true;
+        let kinds = if rewritten {
+            (ForkReason::Rewritten, EventKind::Rewritten)
+        } else {
+            (ForkReason::Repair, EventKind::Repair)
+        };
+        let detail = format!("the server changed its log: {}", details.join(", "));
+        self.begin_timeline(kinds, now.wall_ms, now, detail);
+        Ok(())
+    }
+
+    fn begin_timeline(
+        &mut self,
+        (reason, kind): (ForkReason, EventKind),
+        at_ms: i64,
+        now: Stamp,
+        detail: String,
+    ) {
+        tracing::info!(source = %self.archive.source(), reason = reason.name(), detail, "a new timeline begins");
+        let at = self.position();
+        // Forks that meet before an entry was made are one; the first reason is the cause.
+        if let Some(fork) = &mut self.fork {
+            fork.at = fork.at.map(|_| at);
+        } else {
+            let (parent, detail) = (self.timeline, detail.clone());
+            self.timeline += 1;
+            self.fork = Some(Fork { parent: Some(parent), at: Some(at), reason, noticed: now, detail });
+        }
+        self.events.push(Event { kind, at_ms, position: at, block: None, detail });
+    }
+
+    /// Returns how far was read.
+    fn position(&self) -> Position {
+        let wal = self
+            .wal
+            .end()
+            .or_else(|| self.wal.watch.first().map(|segment| LogPosition { segment, offset: 0 }));
+        Position { timeline: self.timeline, wal: wal.unwrap_or_default(), wbl: self.wbl.end() }
+    }
+
+    /// Lets go of what is archived up to a position.
+    pub(super) fn release(&mut self, archived: &Position) -> io::Result<()> {
+        self.wal.watch.forget_archived(archived.wal.segment, &self.spool)?;
+        match archived.wbl {
+            Some(wbl) => self.wbl.watch.forget_archived(wbl.segment, &self.spool),
+            None => Ok(()),
+        }
+    }
+}
+
+impl LoggedDelete {
+    fn into_event(self, read: Position) -> Event {
+        let position = Position { wal: self.before, ..read };
+        Event {
+            kind: EventKind::Delete,
+            at_ms: self.seen.wall_ms,
+            position,
+            block: None,
+            detail: self.detail,
+        }
+    }
+}
+
+/// Makes sure that the last archived segment counts as known, even if nothing of it was kept.
+fn expect_position(known: &mut Listing, end: Option<LogPosition>) {
+    if let Some(LogPosition { segment, offset }) = end {
+        let expected = known.entry(segment).or_insert(Segment { inode: 0, size: 0 });
+        expected.size = expected.size.max(offset);
+    }
+}
