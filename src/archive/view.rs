@@ -223,6 +223,12 @@ impl ArchiveView {
                 at = piece.end_position().min(until);
                 cuts.push(PieceCut { piece: piece.clone(), until: at.offset });
             }
+            // A fork may lie at the beginning of a segment. Nothing is between the last record before it and it,
+            // where the parent's next piece follows that record.
+            let next = timeline.pieces(log).iter().find(|piece| piece.start_position() >= until);
+            if !cuts.is_empty() && at < until && until < end && next.is_none_or(|piece| piece.follows == at) {
+                at = until;
+            }
         }
         // Without a piece, the log after the first segment's beginning may be empty, or its pieces are gone.
         let empty = cuts.is_empty() && end <= at;

@@ -36,9 +36,23 @@ pub(super) struct LoggedDelete {
     pub(super) detail: String,
 }
 
+/// Where a record stands in its log, and in time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RecordPlace {
+    /// Where the record before it ended, in this segment or an earlier one.
+    pub(super) follows: LogPosition,
+    /// Where it begins.
+    pub(super) start: LogPosition,
+    /// Where it ends in the segment.
+    pub(super) end: u64,
+    /// A time at which it was not there yet.
+    pub(super) after_ms: i64,
+}
+
 /// What belongs to the piece that is being filled.
 #[derive(Debug)]
 struct Open {
+    follows: LogPosition,
     builder: PieceBuilder,
     counts: BTreeMap<u8, (RecordKind, u64)>,
     sample_times_ms: Option<(i64, i64)>,
@@ -61,11 +75,12 @@ impl Collector {
         Self { timeline, log, open: None, full: Vec::new(), deletes: Vec::new() }
     }
 
-    /// Takes a record: every record that is archived passes here. `start` is where the one before it ended, `after_ms`
-    /// a time at which it was not there yet, `seen` one at which it was.
-    pub(super) fn take(&mut self, start: LogPosition, end: u64, data: &[u8], after_ms: i64, seen: Stamp) {
+    /// Takes a record: every record that is archived passes here.
+    pub(super) fn take(&mut self, place: &RecordPlace, data: &[u8], seen: Stamp) {
+        let RecordPlace { follows, start, end, after_ms } = *place;
         let (timeline, log) = (self.timeline, self.log);
         let open = self.open.get_or_insert_with(|| Open {
+            follows,
             builder: PieceBuilder::new(timeline, log, start, after_ms),
             counts: BTreeMap::new(),
             sample_times_ms: None,
@@ -126,6 +141,7 @@ impl Open {
             segment: header.segment,
             start: header.start,
             end: header.end,
+            follows: self.follows,
             after_ms: header.after_ms,
             seen,
             sample_times_ms: self.sample_times_ms,

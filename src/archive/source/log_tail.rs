@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Result};
 use std::sync::Arc;
 
-use super::collect::Collector;
+use super::collect::{Collector, RecordPlace};
 use super::segments::{Listing, LogWatch, Segment, spool_name};
 use super::spool::Spool;
 use super::walk::{WalkEnd, common_boundary, walk};
@@ -133,9 +133,12 @@ impl LogTail {
         }
         let file = self.open(at.segment, segment)?;
         let (mut read, after_ms) = (at, self.after_ms);
+        let mut follows = self.end.unwrap_or(at);
         let walked = walk(&file, at.offset, to, |before, record| {
-            into.take(LogPosition { offset: before, ..at }, record.end, &record.data, after_ms, seen);
+            let start = LogPosition { offset: before, ..at };
+            into.take(&RecordPlace { follows, start, end: record.end, after_ms }, &record.data, seen);
             read.offset = record.end;
+            follows = read;
             *budget = budget.saturating_sub(record.end - before);
             *budget > 0
         });
@@ -165,6 +168,11 @@ impl LogTail {
         self.cursor = Some(LogPosition { segment, offset: 0 });
         let found = next.map_or_else(|| "none".to_owned(), |segment| segment.to_string());
         Reached::Lost(format!("records after {at} are gone, the next segment is {found}"))
+    }
+
+    /// What comes next does not follow what was read: records between are lost.
+    pub(super) fn skip_lost(&mut self) {
+        self.end = self.cursor;
     }
 
     /// Takes what is there now as the log, and returns where it left what was read.
