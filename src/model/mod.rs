@@ -12,6 +12,7 @@
 
 mod duration;
 mod error;
+mod instant;
 mod labels;
 mod matcher;
 mod re2;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use duration::{DurationError, format_duration_ms, parse_duration_ms};
 pub use error::{ErrorKind, error_chain};
+pub use instant::{InstantError, parse_instant_ms};
 pub use labels::{LabelError, Labels, LabelsIter, METRIC_NAME, encode_label};
 pub use matcher::{MatchKind, Matcher, MatcherError, match_labels};
 pub use sample::{STALE_MARKER_BITS, Sample, is_stale, merge_samples, normalize_samples};
