@@ -34,6 +34,7 @@ mod error;
 mod files;
 mod hash;
 mod hold;
+mod lock;
 mod piece;
 mod retention;
 mod roll_up;
@@ -56,6 +57,7 @@ pub use entry::{
 pub use error::ArchiveError;
 pub use hash::Sha256Hash;
 pub use hold::{Held, Hold};
+pub use lock::{LockExtension, LockReport};
 pub use piece::{
     Mark, PIECE_PLAIN_BYTES_MAX, Piece, PieceBuilder, PieceHeader, PieceRecord, compress, decompress,
     fuzz_piece,

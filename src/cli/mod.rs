@@ -15,6 +15,7 @@
 //! | 7 | not confirmed |
 
 mod archive;
+mod archive_upkeep;
 mod blocks;
 mod compose;
 mod config_file;
@@ -22,6 +23,7 @@ mod encryption;
 mod flags;
 mod job_kinds;
 mod jobs;
+mod lock;
 mod sql_view;
 mod store;
 mod write_roles;
@@ -113,7 +115,6 @@ failure_from!(
     crate::bucket::BucketError,
     crate::catalog::CatalogError,
     crate::envelope::EnvelopeError,
-    crate::jobs::JobError,
     crate::log::LogError,
     crate::receive::CutError,
     crate::receive::RecoverError,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::future::BoxFuture;
 use sha2::{Digest as _, Sha256};
 
 use super::VerifyReport;
@@ -22,68 +21,72 @@ impl Reader<'_> {
     /// Reads and decodes all objects.
     pub(super) async fn decode_all(
         &self,
-        inventory: &Inventory,
+        inventory: Inventory,
         report: &mut VerifyReport,
     ) -> Result<(), ArchiveError> {
         self.progress.plan(inventory.objects(self.source()).filter_map(|object| object.bytes).sum());
-        let pieces = inventory.pieces.iter().map(|piece| self.piece(piece));
-        let checkpoints = inventory.checkpoints.iter().map(|file| self.file(file, checkpoint_segment));
-        let tombstones = inventory.tombstones.iter().map(|file| self.file(file, tombstones_file));
-        let digests = inventory.digests.iter().map(|digest| self.digest(digest));
-        let small = pieces.chain(checkpoints).chain(tombstones).chain(digests);
+        let Inventory { pieces, checkpoints, tombstones, digests, blocks, .. } = inventory;
+        let work = pieces.into_iter().map(Work::Piece);
+        let work = work.chain(checkpoints.into_iter().map(Work::Checkpoint));
+        let work = work.chain(tombstones.into_iter().map(Work::Tombstones));
+        let work = work.chain(digests.into_iter().map(Work::Digest));
+        let small = work.map(|work| self.decode(work));
         let mut decoded = futures::stream::iter(small).buffer_unordered(READS_AT_ONCE);
         while let Some(decoded) = decoded.next().await {
             decoded.into_report(report)?;
         }
-        for block in &inventory.blocks {
+        for block in &blocks {
             self.block(block).await.into_report(report)?;
         }
         Ok(())
     }
 
-    fn piece<'a>(&'a self, entry: &'a PieceEntry) -> BoxFuture<'a, Decoded> {
-        Box::pin(async move {
-            let key = entry.key(self.source());
-            let _room = self.reserve(entry.stored_bytes.saturating_add(entry.plain_bytes)).await;
-            let (archive, named, expected) = (self.archive.clone(), key.clone(), entry.clone());
-            self.object(&key, entry.stored_sha256, move |stored, decoded| {
-                let opened = archive.open(&named, stored)?;
-                let damaged = |reason| ArchiveError::Damaged { key: named.to_string(), reason };
-                let plain = decompress(&opened, expected.plain_bytes).map_err(damaged)?;
-                if Sha256Hash::of(&plain) != expected.plain_sha256 {
-                    decoded.add(&named, "the SHA-256 of its content is not the one that was recorded");
-                }
-                let piece = Piece::decode(plain).map_err(damaged)?;
-                check_piece(&named, &piece, &expected, decoded);
-                Ok(())
-            })
-            .await
-        })
+    async fn decode(&self, work: Work) -> Decoded {
+        match work {
+            Work::Piece(entry) => self.piece(entry).await,
+            Work::Checkpoint(file) => self.file(file, checkpoint_segment).await,
+            Work::Tombstones(file) => self.file(file, tombstones_file).await,
+            Work::Digest(entry) => self.digest(entry).await,
+        }
     }
 
-    fn digest<'a>(&'a self, entry: &'a DigestEntry) -> BoxFuture<'a, Decoded> {
-        Box::pin(async move {
-            let key = self.archive.key(ArchiveObject::Digest { id: entry.id });
-            let _room = self.reserve(entry.stored_bytes.saturating_mul(3)).await;
-            let (archive, named, expected) = (self.archive.clone(), key.clone(), entry.clone());
-            self.object(&key, entry.stored_sha256, move |stored, decoded| {
-                let opened = archive.open(&named, stored)?;
-                let digest = crate::archive::Digest::decode(&opened)
-                    .map_err(|reason| ArchiveError::Damaged { key: named.to_string(), reason })?;
-                let range = (digest.min_time_ms, digest.max_time_ms);
-                if range != (expected.min_time_ms, expected.max_time_ms) {
-                    decoded.add(&named, "its range is not the one that was recorded");
-                }
-                if digest.rows.len() as u64 != expected.series {
-                    decoded.add(
-                        &named,
-                        format!("it has {} series and not {}", digest.rows.len(), expected.series),
-                    );
-                }
-                Ok(())
-            })
-            .await
+    async fn piece(&self, expected: PieceEntry) -> Decoded {
+        let key = expected.key(self.source());
+        let _room = self.reserve(expected.stored_bytes.saturating_add(expected.plain_bytes)).await;
+        let (archive, named) = (self.archive.clone(), key.clone());
+        self.object(&key, expected.stored_sha256, move |stored, decoded| {
+            let opened = archive.open(&named, stored)?;
+            let damaged = |reason| ArchiveError::Damaged { key: named.to_string(), reason };
+            let plain = decompress(&opened, expected.plain_bytes).map_err(damaged)?;
+            if Sha256Hash::of(&plain) != expected.plain_sha256 {
+                decoded.add(&named, "the SHA-256 of its content is not the one that was recorded");
+            }
+            let piece = Piece::decode(plain).map_err(damaged)?;
+            check_piece(&named, &piece, &expected, decoded);
+            Ok(())
         })
+        .await
+    }
+
+    async fn digest(&self, expected: DigestEntry) -> Decoded {
+        let key = self.archive.key(ArchiveObject::Digest { id: expected.id });
+        let _room = self.reserve(expected.stored_bytes.saturating_mul(3)).await;
+        let (archive, named) = (self.archive.clone(), key.clone());
+        self.object(&key, expected.stored_sha256, move |stored, decoded| {
+            let opened = archive.open(&named, stored)?;
+            let digest = crate::archive::Digest::decode(&opened)
+                .map_err(|reason| ArchiveError::Damaged { key: named.to_string(), reason })?;
+            let range = (digest.min_time_ms, digest.max_time_ms);
+            if range != (expected.min_time_ms, expected.max_time_ms) {
+                decoded.add(&named, "its range is not the one that was recorded");
+            }
+            if digest.rows.len() as u64 != expected.series {
+                decoded
+                    .add(&named, format!("it has {} series and not {}", digest.rows.len(), expected.series));
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Reads one object, checks its hash and decodes it on a compute thread.
@@ -115,44 +118,49 @@ impl Reader<'_> {
     }
 
     /// Reads a file that is held whole, and checks it.
-    fn file<'a>(&'a self, file: &'a StoredFile, check: CheckFile) -> BoxFuture<'a, Decoded> {
-        Box::pin(async move {
-            let _room = self.reserve(file.size_bytes.saturating_add(file.stored_bytes())).await;
-            let mut decoded = Decoded::default();
-            let Some(first) = file.part_key(self.source(), 0) else { return decoded };
-            let mut parts = Vec::new();
-            for (number, part) in file.parts.iter().enumerate() {
-                let number = number as u32;
-                let Some(key) = file.part_key(self.source(), number) else { return decoded };
-                match self.stored(&key, part.stored_sha256).await {
-                    Ok(stored) => {
-                        decoded.read_objects += 1;
-                        decoded.read_bytes += stored.len() as u64;
-                        parts.push(stored);
-                    }
-                    Err(ArchiveError::Missing { .. }) => return decoded,
-                    Err(error) => {
-                        decoded.errors.push((key.to_string(), error));
-                        return decoded;
-                    }
+    async fn file(&self, file: StoredFile, check: CheckFile) -> Decoded {
+        let _room = self.reserve(file.size_bytes.saturating_add(file.stored_bytes())).await;
+        let mut decoded = Decoded::default();
+        let Some(first) = file.part_key(self.source(), 0) else { return decoded };
+        let mut parts = Vec::new();
+        for (number, part) in file.parts.iter().enumerate() {
+            let number = number as u32;
+            let Some(key) = file.part_key(self.source(), number) else { return decoded };
+            match self.stored(&key, part.stored_sha256).await {
+                Ok(stored) => {
+                    decoded.read_objects += 1;
+                    decoded.read_bytes += stored.len() as u64;
+                    parts.push(stored);
+                }
+                Err(ArchiveError::Missing { .. }) => return decoded,
+                Err(error) => {
+                    decoded.errors.push((key.to_string(), error));
+                    return decoded;
                 }
             }
-            let (archive, owned, key) = (self.archive.clone(), file.clone(), first.to_string());
-            let work = move || match whole_file(&archive, &owned, parts) {
-                Ok(bytes) => check(&key, &bytes, decoded),
-                Err(error) => {
-                    decoded.errors.push((key, error));
-                    decoded
-                }
-            };
-            match self.cpu.run(work).await {
-                Ok(decoded) => decoded,
-                Err(error) => {
-                    Decoded { errors: vec![(first.to_string(), error.into())], ..Decoded::default() }
-                }
+        }
+        let (archive, owned, key) = (self.archive.clone(), file, first.to_string());
+        let work = move || match whole_file(&archive, &owned, parts) {
+            Ok(bytes) => check(&key, &bytes, decoded),
+            Err(error) => {
+                decoded.errors.push((key, error));
+                decoded
             }
-        })
+        };
+        match self.cpu.run(work).await {
+            Ok(decoded) => decoded,
+            Err(error) => Decoded { errors: vec![(first.to_string(), error.into())], ..Decoded::default() },
+        }
     }
+}
+
+/// Something to decode.
+#[derive(Debug)]
+enum Work {
+    Piece(PieceEntry),
+    Checkpoint(StoredFile),
+    Tombstones(StoredFile),
+    Digest(DigestEntry),
 }
 
 /// Checks the bytes of a file that is stored under a key.

@@ -248,7 +248,7 @@ impl Verify<'_> {
                 let turn = self.now_ms.div_euclid(DAY_MS).rem_euclid(settings.share.max(1) as i64) as u64;
                 reader.hash_share(&inventory, (settings.share.max(1), turn), &mut report).await?;
             }
-            VerifyLevel::L3 => reader.decode_all(&inventory, &mut report).await?,
+            VerifyLevel::L3 => reader.decode_all(inventory, &mut report).await?,
         }
         report.findings.sort();
         report.findings.dedup();
