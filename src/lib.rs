@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod log;
 pub mod model;
 pub mod receive;
+pub mod restore;
 pub mod runtime;
 pub mod select;
 pub mod server;

@@ -20,10 +20,13 @@ mod blocks;
 mod compose;
 mod config_file;
 mod encryption;
+mod export;
 mod flags;
 mod job_kinds;
 mod jobs;
 mod lock;
+mod restore_serve;
+mod rollback;
 mod sql_view;
 mod store;
 mod write_roles;
@@ -76,8 +79,23 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     /// Shows scheduled jobs and runs one now.
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Rolls a tenant back to a kept catalog version: undoes a bad import, a deletion or a wrong retention.
+    Rollback(rollback::RollbackArgs),
+    /// Brings a Prometheus back out of its archive.
+    #[command(subcommand)]
+    Restore(RestoreCommand),
+    /// Exports stored samples as files of another program.
+    #[command(subcommand)]
+    Export(export::ExportCommand),
     /// Prints SQL that creates the views `samples` and `rollup` over the newest catalog version.
     SqlView(sql_view::SqlViewArgs),
+}
+
+/// Subcommands of `restore`.
+#[derive(Debug, Subcommand)]
+enum RestoreCommand {
+    /// Serves restored data read-only, for a look before the decision.
+    Serve(restore_serve::ServeArgs),
 }
 
 /// Why a command failed: what kind, and one line for a person.
@@ -114,10 +132,13 @@ failure_from!(
     crate::block::BlockError,
     crate::bucket::BucketError,
     crate::catalog::CatalogError,
+    crate::catalog::RollbackError,
     crate::envelope::EnvelopeError,
     crate::log::LogError,
     crate::receive::CutError,
     crate::receive::RecoverError,
+    crate::restore::export::ExportError,
+    crate::select::SelectError,
 );
 
 impl From<crate::runtime::CpuError> for Failure {
@@ -174,6 +195,9 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Archive(command) => runtime.block_on(archive::run(command)),
         Command::Blocks(command) => runtime.block_on(blocks::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
+        Command::Rollback(args) => runtime.block_on(rollback::run(args)),
+        Command::Restore(RestoreCommand::Serve(args)) => runtime.block_on(restore_serve::run(args)),
+        Command::Export(command) => runtime.block_on(export::run(command)),
         Command::SqlView(args) => runtime.block_on(sql_view::run(args)),
     };
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));

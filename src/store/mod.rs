@@ -44,4 +44,5 @@ mod settings;
 mod tests;
 
 pub use reads::Reads;
+pub use selector_text::{SelectorError, parse_selector};
 pub use settings::StoreSettings;

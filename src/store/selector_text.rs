@@ -16,23 +16,42 @@ const MATCHERS_MAX: usize = 128;
 
 /// Why a selector was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SelectorError {
+pub enum SelectorError {
+    /// It has too many bytes.
     #[error("the selector is longer than {SELECTOR_BYTES_MAX} bytes")]
     TooLong,
+    /// It has too many matchers.
     #[error("the selector has more than {MATCHERS_MAX} matchers")]
     TooMany,
+    /// Something else was expected.
     #[error("parse error at byte {at}: expected {expected}")]
-    Syntax { at: usize, expected: &'static str },
+    Syntax {
+        /// Where, in bytes.
+        at: usize,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// A string is not valid.
     #[error("parse error at byte {at}: {what}")]
-    Text { at: usize, what: &'static str },
+    Text {
+        /// Where, in bytes.
+        at: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The metric's name is there twice.
     #[error("metric name must not be set twice: {0:?} or {1:?}")]
     NameTwice(String, String),
+    /// A regular expression is not valid.
     #[error(transparent)]
     Matcher(#[from] MatcherError),
 }
 
 /// Reads a series selector.
-pub(super) fn parse_selector(text: &str) -> Result<Vec<Matcher>, SelectorError> {
+///
+/// # Errors
+/// What does not follow the grammar, and texts that are too long.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, SelectorError> {
     if text.len() > SELECTOR_BYTES_MAX {
         return Err(SelectorError::TooLong);
     }

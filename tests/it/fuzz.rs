@@ -235,3 +235,10 @@ fn with_checksum(body: Vec<u8>) -> Vec<u8> {
     object.extend_from_slice(&[0; 40]);
     object
 }
+
+#[test]
+fn the_job_file_decoder_stands_any_bytes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs");
+    let files = std::fs::read_dir(folder).unwrap().map(|e| std::fs::read(e.unwrap().path()).unwrap());
+    drive("fuzz_job", &files.collect::<Vec<_>>(), |bytes| bytes, perennial::jobs::fuzz_job);
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and may talk")]
 
 mod bombs;
+mod export;
 mod fuzz;
 mod generated;
 mod kill;
@@ -11,7 +12,9 @@ mod peers;
 mod properties;
 mod protection;
 mod recording;
+mod restore_serve;
 mod roles;
+mod rollback;
 mod support;
 mod tidy;
 mod wal;
