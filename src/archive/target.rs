@@ -165,32 +165,39 @@ pub fn resolve_at(
     position: Position,
     written_ms: i64,
 ) -> Result<Resolved, ArchiveError> {
-    let knows = |base: &&Base| match target {
+    let mut first = None;
+    for found in ways_to(view, target, position, written_ms) {
+        if found.missing.is_empty() {
+            return Ok(found);
+        }
+        first.get_or_insert(found);
+    }
+    first.ok_or_else(|| ArchiveError::Empty(view.source.clone()))
+}
+
+/// Returns every way to a position, one per base that leads there, the newest base first. Ways with holes are among
+/// them: [`Resolved::missing`] says so.
+pub fn ways_to(
+    view: &ArchiveView,
+    target: Target,
+    position: Position,
+    written_ms: i64,
+) -> impl Iterator<Item = Resolved> + '_ {
+    let knows = move |base: &&Base| match target {
         Target::AsOf(as_of_ms) => base.changed_ms <= as_of_ms,
         Target::Until(_) => true,
     };
-    let mut best: Option<Resolved> = None;
-    for base in view.bases.iter().rev().filter(knows) {
-        if !view.is_before(&Position { wal: base_needs(base), ..base.position }, &position) {
-            continue;
-        }
+    let leads =
+        move |base: &&Base| view.is_before(&Position { wal: base_needs(base), ..base.position }, &position);
+    view.bases.iter().rev().filter(knows).filter(leads).map(move |base| {
         let first_segment = base.checkpoint.as_ref().map_or(base.first_segment, |c| c.number + 1);
         let wal = view.pieces_to(LogKind::Wal, first_segment, &position);
-        let wbl = match base.wbl_first_segment {
-            Some(first) => view.pieces_to(LogKind::Wbl, first, &position),
-            None => view.pieces_to(LogKind::Wbl, 0, &position),
-        };
+        let wbl = view.pieces_to(LogKind::Wbl, base.wbl_first_segment.unwrap_or(0), &position);
         let missing: Vec<MissingRecords> =
             [wal.as_ref().err(), wbl.as_ref().err()].into_iter().flatten().copied().collect();
-        let whole = missing.is_empty();
         let (wal, wbl) = (wal.unwrap_or_default(), wbl.unwrap_or_default());
-        let found = Resolved { target, position, written_ms, base: base.clone(), wal, wbl, missing };
-        if whole {
-            return Ok(found);
-        }
-        best.get_or_insert(found);
-    }
-    best.ok_or_else(|| ArchiveError::Empty(view.source.clone()))
+        Resolved { target, position, written_ms, base: base.clone(), wal, wbl, missing }
+    })
 }
 
 /// Returns the place that a target must have passed for a base to be of use: the beginning of the log after its

@@ -34,7 +34,6 @@ impl EncryptionArgs {
     }
 
     /// Returns the envelope of a role that only reads objects.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a flag of the restore commands"))]
     pub(super) fn opening(&self) -> Result<Envelope, Failure> {
         let envelope = self.envelope()?;
         envelope.check_opening()?;

@@ -32,7 +32,7 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn bytes(text: &str) -> Result<usize, String> {
+pub(super) fn bytes(text: &str) -> Result<usize, String> {
     let parsed: bytesize::ByteSize =
         text.parse().map_err(|_| "write a number with B, KiB, MiB or GiB, such as 32MiB".to_owned())?;
     let size = usize::try_from(parsed.as_u64()).map_err(|_| "too large for this machine".to_owned())?;

@@ -25,7 +25,10 @@ mod flags;
 mod job_kinds;
 mod jobs;
 mod lock;
+mod restore;
+mod restore_progress;
 mod restore_serve;
+mod restore_tables;
 mod rollback;
 mod sql_view;
 mod store;
@@ -81,21 +84,14 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     Jobs(jobs::JobsCommand),
     /// Rolls a tenant back to a kept catalog version: undoes a bad import, a deletion or a wrong retention.
     Rollback(rollback::RollbackArgs),
-    /// Brings a Prometheus back out of its archive.
-    #[command(subcommand)]
-    Restore(RestoreCommand),
     /// Exports stored samples as files of another program.
     #[command(subcommand)]
     Export(export::ExportCommand),
+    /// Brings an archived Prometheus back to any second, and verifies data directories.
+    #[command(subcommand)]
+    Restore(restore::RestoreCommand),
     /// Prints SQL that creates the views `samples` and `rollup` over the newest catalog version.
     SqlView(sql_view::SqlViewArgs),
-}
-
-/// Subcommands of `restore`.
-#[derive(Debug, Subcommand)]
-enum RestoreCommand {
-    /// Serves restored data read-only, for a look before the decision.
-    Serve(restore_serve::ServeArgs),
 }
 
 /// Why a command failed: what kind, and one line for a person.
@@ -139,6 +135,7 @@ failure_from!(
     crate::receive::RecoverError,
     crate::restore::export::ExportError,
     crate::select::SelectError,
+    crate::restore::RestoreError,
 );
 
 impl From<crate::runtime::CpuError> for Failure {
@@ -196,8 +193,8 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Blocks(command) => runtime.block_on(blocks::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
         Command::Rollback(args) => runtime.block_on(rollback::run(args)),
-        Command::Restore(RestoreCommand::Serve(args)) => runtime.block_on(restore_serve::run(args)),
         Command::Export(command) => runtime.block_on(export::run(command)),
+        Command::Restore(command) => runtime.block_on(restore::run_command(command)),
         Command::SqlView(args) => runtime.block_on(sql_view::run(args)),
     };
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));

@@ -1,0 +1,145 @@
+//! The series of a log, by number and by labels.
+
+use std::collections::HashMap;
+
+use super::HeadRules;
+use crate::model::Labels;
+use crate::restore::RestoreError;
+use crate::restore::filter::{damaged, decode};
+use crate::restore::records::LogRecords;
+use crate::restore::request::is_selected;
+use crate::tsdb::wal::{Record, RecordKind};
+
+/// Numbers below this are looked up in a list, those above in a map.
+const LISTED_REFERENCES: u64 = 1 << 26;
+
+/// A number that belongs to no series that is wanted.
+const NONE: u32 = u32::MAX;
+
+/// The series of a log. A *rank* is a series' place in the order of labels.
+#[derive(Debug, Default)]
+pub(super) struct SeriesTable {
+    labels: Vec<Labels>,
+    listed: Vec<u32>,
+    mapped: HashMap<u64, u32>,
+    /// Deleted ranges by rank, sorted; both ends belong to them.
+    deleted: HashMap<u32, Vec<(i64, i64)>>,
+}
+
+/// What the pass over the log gathers.
+#[derive(Debug, Default)]
+struct Found {
+    labels: Vec<Labels>,
+    by_labels: HashMap<Labels, u32>,
+    references: Vec<(u64, u32)>,
+    by_reference: HashMap<u64, u32>,
+    deleted: HashMap<u32, Vec<(i64, i64)>>,
+}
+
+impl SeriesTable {
+    /// Reads the series and tombstones of a log.
+    pub(super) fn read(wal: &LogRecords, rules: &HeadRules) -> Result<Self, RestoreError> {
+        let mut found = Found::default();
+        wal.each(|data| {
+            match RecordKind::of(data) {
+                RecordKind::Series => found.take_series(data, rules)?,
+                RecordKind::Tombstones => found.take_tombstones(data, rules.cut_off_ms)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(found.into_table())
+    }
+
+    /// Returns how many series there are.
+    pub(super) fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Returns the rank of a number's series.
+    #[inline]
+    pub(super) fn rank(&self, reference: u64) -> Option<u32> {
+        let rank = match self.listed.get(reference as usize) {
+            Some(rank) => *rank,
+            None => self.mapped.get(&reference).copied().unwrap_or(NONE),
+        };
+        (rank != NONE).then_some(rank)
+    }
+
+    pub(super) fn labels(&self, rank: usize) -> &Labels {
+        &self.labels[rank]
+    }
+
+    pub(super) fn deleted(&self, rank: u32) -> &[(i64, i64)] {
+        self.deleted.get(&rank).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Found {
+    fn take_series(&mut self, data: &[u8], rules: &HeadRules) -> Result<(), RestoreError> {
+        let Record::Series(rows) = decode(data)? else { return Ok(()) };
+        for row in rows {
+            let labels = row.labels.to_labels().map_err(damaged)?;
+            let next = self.labels.len() as u32;
+            let id = if let Some(id) = self.by_labels.get(&labels) {
+                *id
+            } else if is_selected(&rules.selectors, &labels) {
+                self.by_labels.insert(labels.clone(), next);
+                self.labels.push(labels);
+                next
+            } else {
+                continue;
+            };
+            self.references.push((row.reference, id));
+            self.by_reference.insert(row.reference, id);
+        }
+        Ok(())
+    }
+
+    fn take_tombstones(&mut self, data: &[u8], cut_off_ms: i64) -> Result<(), RestoreError> {
+        let Record::Tombstones(rows) = decode(data)? else { return Ok(()) };
+        for row in rows {
+            let Some(id) = self.by_reference.get(&row.reference).copied() else { continue };
+            if row.is_whole_series() {
+                // The same labels are a new series from here on.
+                let labels = &self.labels[id as usize];
+                if self.by_labels.get(labels) == Some(&id) {
+                    self.by_labels.remove(labels);
+                }
+            }
+            if row.max_time_ms >= cut_off_ms {
+                self.deleted.entry(id).or_default().push((row.min_time_ms, row.max_time_ms));
+            }
+        }
+        Ok(())
+    }
+
+    fn into_table(self) -> SeriesTable {
+        let mut order: Vec<u32> = (0..self.labels.len() as u32).collect();
+        // Equal labels are series that were given up and came back, in that order.
+        order.sort_by(|a, b| self.labels[*a as usize].cmp(&self.labels[*b as usize]).then(a.cmp(b)));
+        let mut ranks = vec![NONE; order.len()];
+        for (rank, id) in (0..).zip(&order) {
+            ranks[*id as usize] = rank;
+        }
+        let mut table = SeriesTable {
+            labels: order.iter().map(|id| self.labels[*id as usize].clone()).collect(),
+            ..SeriesTable::default()
+        };
+        let listed =
+            self.references.iter().map(|(reference, _)| *reference).filter(|r| *r < LISTED_REFERENCES);
+        table.listed = vec![NONE; listed.max().map_or(0, |max| max as usize + 1)];
+        for (reference, id) in self.references {
+            let rank = ranks[id as usize];
+            match table.listed.get_mut(reference as usize) {
+                Some(slot) => *slot = rank,
+                None => drop(table.mapped.insert(reference, rank)),
+            }
+        }
+        for (id, mut ranges) in self.deleted {
+            ranges.sort_unstable();
+            table.deleted.insert(ranks[id as usize], ranges);
+        }
+        table
+    }
+}

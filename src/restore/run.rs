@@ -1,0 +1,218 @@
+//! Carries out a plan.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::RestoreError;
+use super::build::{Facts, Logs, build, rewrites_blocks};
+use super::check::{DirReport, check_built};
+use super::context::RestoreContext;
+use super::fetch::{Destinations, Fetcher, Limiter};
+use super::inventory::Obstacle;
+use super::journal::Journal;
+use super::plan::{RestorePlan, plan_around};
+use super::progress::Phase;
+use super::workplace::{self, Workplace, sync_dirs};
+use crate::archive::ArchiveView;
+use crate::model::ErrorKind;
+use crate::runtime::crash_point;
+
+/// What a restore has done.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoreReport {
+    /// The data directory.
+    pub to: PathBuf,
+    /// What was restored, for people.
+    pub target_text: String,
+    /// When the last record in it was written.
+    pub written_ms: i64,
+    /// Blocks of the archive in it.
+    pub blocks: usize,
+    /// Blocks that were built of the head's samples.
+    pub head_blocks: usize,
+    /// Samples in those.
+    pub head_samples: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Where the directory is that stood there before.
+    pub replaced: Option<PathBuf>,
+    /// What is missing in it; nothing for a complete restore.
+    pub missing: Vec<String>,
+    /// What was found damaged in the archive and went another way.
+    pub avoided: Vec<String>,
+    /// What to look out for.
+    pub warnings: Vec<String>,
+}
+
+impl RestoreReport {
+    /// Returns the kind of failure that the restore ends with although it is done: it is incomplete.
+    #[must_use]
+    pub fn shortcoming(&self) -> Option<ErrorKind> {
+        (!self.missing.is_empty()).then_some(ErrorKind::Incomplete)
+    }
+}
+
+/// Carries out a plan: fetches, verifies, builds, checks, and puts the directory in its place by a rename.
+///
+/// # Errors
+/// What has to be confirmed and was not; damage that nothing helps against; a failure of the store or the disk. The
+/// directory is then as it was, and the same call goes on where this one stopped.
+pub async fn run(
+    context: &RestoreContext,
+    view: &ArchiveView,
+    plan: RestorePlan,
+) -> Result<RestoreReport, RestoreError> {
+    let begun_ms = context.clock.monotonic_ms();
+    check_confirmed(&plan)?;
+    let place = Workplace::open(&plan.to)?;
+    if plan.request.restart {
+        place.clear()?;
+    }
+    check_space(&plan, &place)?;
+    let (plan, logs) = fetch_some_way(context, view, &place, plan).await?;
+    let facts = facts(context, view, &plan);
+    crash_point("restore.before-build");
+    let built = build(context, &place, &plan, &facts, &logs).await?;
+    crash_point("restore.after-build");
+    check(context, &place, &built.iter().map(|meta| meta.ulid.to_string()).collect::<Vec<_>>()).await?;
+    context.progress.begin(Phase::Finish, 0);
+    let replaced = context
+        .cpu
+        .run(move || {
+            sync_dirs(&place.data())?;
+            crash_point("restore.before-rename");
+            place.finish()
+        })
+        .await??;
+    context.progress.end();
+    let elapsed_ms = context.clock.monotonic_ms() - begun_ms;
+    Ok(RestoreReport {
+        to: plan.to,
+        target_text: plan.target_text,
+        written_ms: plan.written_ms,
+        blocks: plan.blocks.len(),
+        head_blocks: built.len(),
+        head_samples: built.iter().map(|meta| meta.stats.num_samples).sum(),
+        seconds: elapsed_ms as f64 / 1_000.0,
+        replaced,
+        missing: plan.missing,
+        avoided: plan.avoided,
+        warnings: plan.warnings,
+    })
+}
+
+/// Cleans up after a restore that was complete but for its work directory. Returns whether there was one.
+///
+/// # Errors
+/// A work directory that cannot be removed.
+pub fn complete_interrupted(to: &std::path::Path) -> Result<bool, RestoreError> {
+    let work = Workplace::path_for(to)?;
+    workplace::refuse_link(&work)?;
+    let was_begun = Journal::read_subject(&work.join("journal")).is_some();
+    if !was_begun || work.join("data").exists() || !to.is_dir() {
+        return Ok(false);
+    }
+    workplace::remove_all(&work)?;
+    Ok(true)
+}
+
+fn check_confirmed(plan: &RestorePlan) -> Result<(), RestoreError> {
+    if plan.request.confirmed || plan.to_confirm.is_empty() {
+        return Ok(());
+    }
+    Err(RestoreError::Unconfirmed(plan.to_confirm.join("; ")))
+}
+
+/// Refuses to begin what the disk has no room for. What an unfinished restore has fetched counts as room.
+fn check_space(plan: &RestorePlan, place: &Workplace) -> Result<(), RestoreError> {
+    let Some(free_bytes) = workplace::free_bytes(place.work()) else { return Ok(()) };
+    let needed_bytes = plan.disk.needed_bytes;
+    let fetched_bytes = bytes_below(place.work());
+    if needed_bytes <= free_bytes.saturating_add(fetched_bytes) {
+        return Ok(());
+    }
+    Err(RestoreError::Space { path: plan.to.clone(), needed_bytes, free_bytes })
+}
+
+pub(super) fn bytes_below(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Fetches and verifies everything on the plan's way; where something is damaged, on another one.
+async fn fetch_some_way(
+    context: &RestoreContext,
+    view: &ArchiveView,
+    place: &Workplace,
+    mut plan: RestorePlan,
+) -> Result<(RestorePlan, Logs), RestoreError> {
+    loop {
+        let obstacle = match fetch_way(context, place, &plan).await {
+            Ok(logs) => return Ok((plan, logs)),
+            Err(obstacle) => obstacle,
+        };
+        if !obstacle.is_damage() {
+            return Err(obstacle.error);
+        }
+        tracing::warn!(error = %obstacle.error, "looking for another way around damage in the archive");
+        plan = plan_around(context, view, &plan, obstacle).await?;
+        check_confirmed(&plan)?;
+    }
+}
+
+async fn fetch_way(
+    context: &RestoreContext,
+    place: &Workplace,
+    plan: &RestorePlan,
+) -> Result<Logs, Obstacle> {
+    let failed = |error| Obstacle::of(crate::model::Ulid::nil(), error);
+    let journal = Journal::open(&place.journal(), &plan.subject(context)).map_err(failed)?;
+    let mut wanted = Destinations::of(&plan.inventory);
+    if rewrites_blocks(plan) {
+        wanted.stage_blocks();
+    }
+    place.prune(&wanted.below("data"), &wanted.below("stage")).map_err(failed)?;
+    let limiter = Limiter::new(plan.request.limit_bytes_per_second);
+    let fetcher = Fetcher { context, place, journal: &journal, limiter };
+    fetcher.fetch(&wanted, &plan.local, &plan.to).await?;
+    let logs = Logs::of(context, place, plan);
+    logs.wal.verify(context).await?;
+    logs.wbl.verify(context).await?;
+    Ok(logs)
+}
+
+fn facts(context: &RestoreContext, view: &ArchiveView, plan: &RestorePlan) -> Facts {
+    let server = view.server_at(plan.written_ms);
+    let subject = serde_json::to_vec(&plan.subject(context)).unwrap_or_default();
+    Facts {
+        written_by: server.and_then(|facts| facts.version.as_deref()).and_then(|text| text.parse().ok()),
+        block_range: server.and_then(|facts| facts.flags.get("storage.tsdb.min-block-duration").cloned()),
+        seed: format!("{:x}", Sha256::digest(subject)),
+    }
+}
+
+/// Reads back what was built here: the log and the blocks of the head. Fetched files are proven by their hashes.
+async fn check(context: &RestoreContext, place: &Workplace, built: &[String]) -> Result<(), RestoreError> {
+    let (data, built) = (place.data(), built.iter().cloned().collect::<BTreeSet<_>>());
+    let total_bytes =
+        bytes_below(&data.join("wal")) + built.iter().map(|id| bytes_below(&data.join(id))).sum::<u64>();
+    context.progress.begin(Phase::Check, total_bytes);
+    let report: DirReport = check_built(context, &data, &built).await?;
+    context.progress.end();
+    match report.findings.first() {
+        None => Ok(()),
+        Some(finding) => Err(RestoreError::Damaged {
+            what: format!("what was built ({})", finding.file),
+            reason: finding.what.clone(),
+        }),
+    }
+}
