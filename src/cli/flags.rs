@@ -20,7 +20,7 @@ pub(super) const READER_BYTES_MAX: u64 = 256 << 20;
 /// The log refuses larger label sets.
 const LABEL_SET_BYTES_MAX: usize = 1 << 20;
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let ms = parse_duration_ms(text).map_err(|e| e.to_string())?;
     Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
 }

@@ -13,15 +13,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::archive_upkeep::{Upkeep, UpkeepMetrics};
 use super::compose::Base;
+use super::encryption::EncryptionArgs;
 use super::flags::{CommonArgs, Output};
-use super::{Failure, job_kinds, print_line};
+use super::lock::LockArgs;
+use super::{Failure, archive_upkeep, job_kinds, print_line};
 use crate::jobs::{
     Job, JobError, JobKinds, JobParts, JobRecord, JobReport, Records, RunResult, Runner, Scheduler,
     plan_turn, read_jobs,
 };
 use crate::model::{ErrorKind, error_chain, format_duration_ms, format_time_ms};
-use crate::runtime::{Clock, Cpu, Metrics, Random, Shutdown, SystemClock};
+use crate::runtime::{Clock, Shutdown, SystemClock};
 
 /// Flag of the roles that run jobs.
 #[derive(Debug, Args)]
@@ -92,6 +95,10 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     common: CommonArgs,
     #[command(flatten)]
+    encryption: EncryptionArgs,
+    #[command(flatten)]
+    lock: LockArgs,
+    #[command(flatten)]
     from: FromArgs,
 }
 
@@ -114,7 +121,7 @@ pub(super) async fn run(command: JobsCommand) -> Result<(), Failure> {
         }
         JobsCommand::Run(args) => {
             args.common.start_logging();
-            run_one(&args, &kinds).await
+            run_one(&args, kinds).await
         }
     }
 }
@@ -205,22 +212,27 @@ fn table(listed: &[Listed]) -> String {
     format!("{table}\n{} jobs{}", listed.len(), failures.collect::<String>())
 }
 
-async fn run_one(args: &RunArgs, kinds: &JobKinds) -> Result<(), Failure> {
-    let mut jobs = read_jobs(&args.from.dir, kinds)?;
+async fn run_one(args: &RunArgs, kinds: JobKinds) -> Result<(), Failure> {
+    let mut jobs = read_jobs(&args.from.dir, &kinds)?;
     let at = jobs.iter().position(|job| job.name == args.name).ok_or_else(|| JobError::UnknownJob {
         name: args.name.clone(),
         known: jobs.iter().map(|job| job.name.clone()).collect(),
     })?;
     let job = jobs.swap_remove(at);
+    let base = Base::inspect(&args.common).await?;
+    let bucket = args.lock.apply(base.bucket.clone(), &base.clock).await?;
+    let upkeep = Upkeep::new(&base, bucket, args.encryption.reading()?);
+    let metrics = UpkeepMetrics::default();
+    let kinds = archive_upkeep::provide(kinds, &upkeep, &args.lock, &metrics);
     let function = kinds.function(&job)?;
-    let clock: Arc<dyn Clock> = SystemClock::new();
+    let clock = Arc::clone(&base.clock);
     let parts = JobParts {
         data_dir: &args.common.data_dir,
         clock: Arc::clone(&clock),
-        random: Random::from_os(),
-        cpu: Cpu::start(1)?,
+        random: base.random.clone(),
+        cpu: base.cpu.clone(),
     };
-    let runner = Runner::new(parts, &Metrics::new());
+    let runner = Runner::new(parts, &base.metrics);
     let stop = Shutdown::new();
     stop_on_signal(&stop)?;
     let began_ms = clock.monotonic_ms();

@@ -15,6 +15,7 @@
 //! | 7 | not confirmed |
 
 mod archive;
+mod archive_upkeep;
 mod blocks;
 mod compose;
 mod config_file;
@@ -23,6 +24,7 @@ mod export;
 mod flags;
 mod job_kinds;
 mod jobs;
+mod lock;
 mod restore;
 mod restore_progress;
 mod restore_serve;
@@ -128,7 +130,6 @@ failure_from!(
     crate::catalog::CatalogError,
     crate::catalog::RollbackError,
     crate::envelope::EnvelopeError,
-    crate::jobs::JobError,
     crate::log::LogError,
     crate::receive::CutError,
     crate::receive::RecoverError,
