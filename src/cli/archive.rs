@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -153,7 +154,7 @@ async fn archive(args: &RunArgs) -> Result<(), Failure> {
         bucket,
         envelope,
         cpu: base.cpu.clone(),
-        clock: base.clock.clone(),
+        clock: Arc::clone(&base.clock),
         random: base.random.clone(),
         metrics: ArchiverMetrics::registered(&base.metrics),
     };
