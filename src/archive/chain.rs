@@ -178,6 +178,49 @@ impl Archive {
         futures::stream::iter(read).buffered(ENTRIES_AT_ONCE).try_collect().await
     }
 
+    /// Reads the parts of the chain and goes on after what is missing or does not read, which is named instead.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NoSource`] where there is none, or a listing that fails.
+    pub(super) async fn links_each(&self) -> Result<Vec<(String, Result<Link, ArchiveError>)>, ArchiveError> {
+        let listing = self.list_catalog().await?;
+        let Some(last) = listing.last_seq() else {
+            return Err(ArchiveError::NoSource(self.source.to_string()));
+        };
+        let mut spans = Vec::new();
+        let mut next = 1;
+        while next <= last {
+            let found = listing.at(next);
+            spans.push(found.ok_or(next));
+            next = match found {
+                Some(span) => span.last_seq() + 1,
+                None => listing.first_after(next).unwrap_or(last + 1),
+            };
+        }
+        let read = spans.into_iter().map(|span| async move {
+            match span {
+                Ok(span) => (self.span_key(span).to_string(), self.read_link(span).await),
+                Err(seq) => {
+                    let key = self.key(ArchiveObject::Entry { seq }).to_string();
+                    (key.clone(), Err(ArchiveError::Missing { key }))
+                }
+            }
+        });
+        Ok(futures::stream::iter(read).buffered(ENTRIES_AT_ONCE).collect().await)
+    }
+
+    fn span_key(&self, span: Span) -> ObjectKey {
+        self.key(match span {
+            Span::Entry(seq) => ArchiveObject::Entry { seq },
+            Span::Chapter(first_seq, last_seq, id) => ArchiveObject::Chapter { first_seq, last_seq, id },
+        })
+    }
+
+    /// Returns the folder of the catalog.
+    pub(super) fn catalog_folder(&self) -> String {
+        format!("{}/catalog", ObjectKey::archive_folder(&self.source))
+    }
+
     /// Returns the end of the chain by a listing and one read; an archive without entries has the default.
     ///
     /// # Errors
@@ -193,9 +236,8 @@ impl Archive {
     }
 
     async fn list_catalog(&self) -> Result<Listing, ArchiveError> {
-        let folder = format!("{}/catalog", ObjectKey::archive_folder(&self.source));
         let mut listing = Listing::default();
-        for object in self.bucket.list(&folder).await? {
+        for object in self.bucket.list(&self.catalog_folder()).await? {
             match ObjectKey::parse(&object.key) {
                 Some(ObjectKey::Archive { object: ArchiveObject::Entry { seq }, .. }) => {
                     listing.entries.push(seq);
@@ -275,6 +317,14 @@ impl Link {
         }
     }
 
+    /// Returns the key of the object.
+    pub(super) fn key(&self, archive: &Archive) -> ObjectKey {
+        match self {
+            Self::Entry { entry, .. } => archive.key(ArchiveObject::Entry { seq: entry.seq }),
+            Self::Chapter(chapter) => chapter.key(),
+        }
+    }
+
     /// Returns the number of the first entry and the hash of its predecessor.
     #[must_use]
     pub fn begin(&self) -> (u64, Option<Sha256Hash>) {
@@ -324,6 +374,12 @@ impl Listing {
             return Some(Span::Chapter(*first, *last, *id));
         }
         self.entries.binary_search(&seq).ok().map(|_| Span::Entry(seq))
+    }
+
+    /// Returns the first entry after a missing one that something begins with.
+    fn first_after(&self, seq: u64) -> Option<u64> {
+        let chapters = self.chapters.iter().map(|c| c.0);
+        self.entries.iter().copied().chain(chapters).filter(|first| *first > seq).min()
     }
 
     fn chapter_ending_at(&self, last: u64) -> Span {

@@ -14,7 +14,7 @@ use super::chain::{Archive, Link, decode, encode};
 use super::entry::ENTRY_FORMAT;
 use super::retention::{RetentionPlan, RetentionPolicy, plan_retention};
 use super::view::ArchiveView;
-use crate::bucket::{ArchiveObject, FileOwner, ObjectInfo, ObjectKey};
+use crate::bucket::{ArchiveObject, Bucket, BucketError, FileOwner, ObjectInfo, ObjectKey};
 use crate::model::Ulid;
 use crate::runtime::{Random, crash_point};
 
@@ -23,12 +23,12 @@ const MARK_KEYS_MAX: usize = 10_000;
 
 /// What will be deleted, and when at the earliest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Mark {
+pub(super) struct Mark {
     format: u32,
     id: Ulid,
     made_ms: i64,
     sweep_after_ms: i64,
-    keys: Vec<String>,
+    pub(super) keys: Vec<String>,
 }
 
 /// What a retention run did.
@@ -48,6 +48,8 @@ pub struct RetentionReport {
     pub marked_bytes: u64,
     /// Objects deleted that were marked before.
     pub deleted_objects: usize,
+    /// Objects that were due and are still locked; they are tried again.
+    pub locked_objects: usize,
 }
 
 /// A retention run.
@@ -63,6 +65,13 @@ pub struct Retention<'a> {
     pub random: &'a Random,
     /// The time now.
     pub now_ms: i64,
+}
+
+impl Archive {
+    /// Reads a mark.
+    pub(super) async fn read_mark(&self, key: &ObjectKey) -> Result<Mark, ArchiveError> {
+        decode(key, &self.read_stored(key).await?)
+    }
 }
 
 impl Retention<'_> {
@@ -89,7 +98,7 @@ impl Retention<'_> {
             crash_point("archive.after-condense");
         }
         let named = self.named().await?;
-        let deleted_objects = self.sweep(&named).await?;
+        let (deleted_objects, locked_objects) = self.sweep(&named).await?;
         let (marked_objects, marked_bytes) = self.mark(&named).await?;
         Ok(RetentionReport {
             window_start_ms: plan.window_start_ms,
@@ -99,6 +108,7 @@ impl Retention<'_> {
             marked_objects,
             marked_bytes,
             deleted_objects,
+            locked_objects,
         })
     }
 
@@ -107,22 +117,33 @@ impl Retention<'_> {
         Named::of(self.archive, &links)
     }
 
-    async fn sweep(&self, named: &Named) -> Result<usize, ArchiveError> {
-        let mut deleted = 0;
-        for (object, mark) in self.marks().await? {
+    /// Returns how many objects were deleted, and how many are still locked.
+    async fn sweep(&self, named: &Named) -> Result<(usize, usize), ArchiveError> {
+        let marks = self.marks().await?;
+        if marks.is_empty() {
+            return Ok((0, 0));
+        }
+        let bucket = self.archive.bucket();
+        let has_versions = bucket.protection().await?.versioning == Some(true);
+        let (mut deleted, mut locked) = (0, 0);
+        for (object, mark) in marks {
             if mark.sweep_after_ms.max(object.last_modified_ms + self.delay_ms) > self.now_ms {
                 continue;
             }
+            let before = locked;
             for key in mark.keys.iter().filter_map(|key| ObjectKey::parse(key)) {
                 if self.is_ours(&key) && !named.has(&key) {
-                    self.archive.bucket().delete(&key).await?;
+                    let gone = delete(bucket, &key, has_versions).await?;
                     crash_point("archive.after-delete");
-                    deleted += 1;
+                    (deleted, locked) = (deleted + usize::from(gone), locked + usize::from(!gone));
                 }
             }
-            self.archive.bucket().delete(&self.archive.key(ArchiveObject::Mark { id: mark.id })).await?;
+            if locked == before {
+                // A mark that is locked itself is read again until it is not.
+                delete(bucket, &self.archive.key(ArchiveObject::Mark { id: mark.id }), has_versions).await?;
+            }
         }
-        Ok(deleted)
+        Ok((deleted, locked))
     }
 
     fn is_ours(&self, key: &ObjectKey) -> bool {
@@ -134,7 +155,7 @@ impl Retention<'_> {
         let mut marks = Vec::new();
         for object in self.archive.bucket().list(&folder).await? {
             let Some(key) = ObjectKey::parse(&object.key) else { continue };
-            let mark = decode(&key, &self.archive.read_stored(&key).await?)?;
+            let mark = self.archive.read_mark(&key).await?;
             marks.push((object, mark));
         }
         Ok(marks)
@@ -166,9 +187,19 @@ impl Retention<'_> {
     }
 }
 
+/// Deletes an object for good; returns false where a lock keeps it.
+async fn delete(bucket: &Bucket, key: &ObjectKey, has_versions: bool) -> Result<bool, ArchiveError> {
+    let deleted = if has_versions { bucket.delete_versions(key).await } else { bucket.delete(key).await };
+    match deleted {
+        Ok(()) => Ok(true),
+        Err(BucketError::Held { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What the catalog names.
 #[derive(Debug)]
-struct Named {
+pub(super) struct Named {
     links: BTreeSet<ObjectKey>,
     pieces: BTreeSet<Ulid>,
     uploads: BTreeSet<Ulid>,
@@ -176,12 +207,9 @@ struct Named {
 }
 
 impl Named {
-    fn of(archive: &Archive, links: &[Link]) -> Result<Self, ArchiveError> {
+    pub(super) fn of(archive: &Archive, links: &[Link]) -> Result<Self, ArchiveError> {
         let view = ArchiveView::fold(archive.source().clone(), links.to_vec())?;
-        let keys = links.iter().map(|link| match link {
-            Link::Entry { entry, .. } => archive.key(ArchiveObject::Entry { seq: entry.seq }),
-            Link::Chapter(chapter) => chapter.key(),
-        });
+        let keys = links.iter().map(|link| link.key(archive));
         let timelines = view.timelines.values();
         let pieces = timelines.flat_map(|t| t.wal.iter().chain(&t.wbl)).map(|piece| piece.id).collect();
         let mut uploads = BTreeSet::new();
@@ -196,7 +224,7 @@ impl Named {
         Ok(Self { links: keys.collect(), pieces, uploads, digests })
     }
 
-    fn has(&self, key: &ObjectKey) -> bool {
+    pub(super) fn has(&self, key: &ObjectKey) -> bool {
         let ObjectKey::Archive { object, .. } = key else { return true };
         match object {
             ArchiveObject::Entry { .. } | ArchiveObject::Chapter { .. } => self.links.contains(key),

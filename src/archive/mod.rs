@@ -28,16 +28,19 @@
 
 mod chain;
 mod collect;
+mod digest;
 mod entry;
 mod error;
 mod files;
 mod hash;
 mod hold;
+mod lock;
 mod piece;
 mod retention;
 mod roll_up;
 mod source;
 mod target;
+mod verify;
 mod view;
 
 #[cfg(test)]
@@ -45,6 +48,7 @@ mod tests;
 
 pub use chain::{Archive, ChainEnd, Link, fuzz_archive_catalog, sources};
 pub use collect::{Retention, RetentionReport};
+pub use digest::{Digest, DigestBuilder, DigestRow, SealedDigest, fuzz_digest};
 pub use entry::{
     Base, BlockState, Chapter, CheckpointEntry, DigestEntry, ENTRY_FORMAT, Entry, Event, EventKind, Fork,
     ForkReason, LogPosition, Manifest, PieceEntry, Position, ServerFacts, Stamp, StoredBlock, StoredFile,
@@ -53,6 +57,7 @@ pub use entry::{
 pub use error::ArchiveError;
 pub use hash::Sha256Hash;
 pub use hold::{Held, Hold};
+pub use lock::{LockExtension, LockReport};
 pub use piece::{
     Mark, PIECE_PLAIN_BYTES_MAX, Piece, PieceBuilder, PieceHeader, PieceRecord, compress, decompress,
     fuzz_piece,
@@ -61,4 +66,5 @@ pub use retention::{RestorePoint, RetentionPlan, RetentionPolicy, plan_retention
 pub use roll_up::{RollUp, RollUpReport, RollUpSettings};
 pub use source::{Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
 pub use target::{Resolved, Target, cut_in_piece, resolve_at, ways_to};
+pub use verify::{Verify, VerifyFinding, VerifyLevel, VerifyProgress, VerifyReport, VerifySettings};
 pub use view::{ArchiveView, MissingRecords, PieceCut, Timeline};

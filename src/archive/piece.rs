@@ -224,7 +224,7 @@ pub fn decompress(compressed: &[u8], plain_bytes_max: u64) -> Result<Bytes, Stri
     Ok(Bytes::from(plain))
 }
 
-fn put_uvarint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_uvarint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -232,7 +232,7 @@ fn put_uvarint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn get_uvarint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn get_uvarint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0_u64;
     for (i, &byte) in bytes.iter().take(10).enumerate() {
         if i == 9 && byte > 1 {

@@ -2,5 +2,5 @@
 
 mod chain;
 mod history;
-mod rig;
+pub(super) mod rig;
 mod stored;

@@ -110,6 +110,12 @@ impl ObjectKey {
         format!("{}/{tenant}/catalog", Self::TENANTS)
     }
 
+    /// Returns the folder that holds a tenant's blocks.
+    #[must_use]
+    pub fn blocks_folder(tenant: &TenantId) -> String {
+        format!("{}/{tenant}/blocks", Self::TENANTS)
+    }
+
     /// Reads a key back. What is not exactly as printed here is not ours.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

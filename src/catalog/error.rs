@@ -108,6 +108,12 @@ pub enum CatalogError {
         /// What is wrong.
         reason: String,
     },
+    /// The tombstones are not those that a change was made for.
+    #[error("somebody else has changed the tombstones of tenant {tenant}: read the catalog again")]
+    TombstonesChanged {
+        /// Whose catalog.
+        tenant: TenantId,
+    },
     /// Others were faster too often.
     #[error(
         "the catalog of tenant {tenant} changed {attempts} times while a change was made: try again later"
@@ -143,7 +149,8 @@ impl CatalogError {
             | Self::BlockTwice { .. }
             | Self::BlockMissing { .. }
             | Self::DoomedKey { .. }
-            | Self::LabelColumn { .. } => ErrorKind::Conflict,
+            | Self::LabelColumn { .. }
+            | Self::TombstonesChanged { .. } => ErrorKind::Conflict,
             Self::Contended { .. } => ErrorKind::Unavailable,
             Self::Inconsistent { .. } => ErrorKind::Internal,
         }

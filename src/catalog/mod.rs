@@ -3,7 +3,7 @@
 //! Vocabulary: a *version* is one object that describes a tenant's whole state; a *snapshot* is a version that was
 //! read; a *change* is what somebody wants to be different; a *commit* creates the next version with a change in it; a
 //! *part* holds blocks that a version names by reference; a *doomed* object is one that no kept version names and that
-//! will be deleted.
+//! will be deleted; a *rollback* is a commit whose content is that of a kept version.
 //!
 //! How a commit runs:
 //! 1. find the newest version, from the one known or from the `latest` hint;
@@ -21,6 +21,7 @@
 //! - A commit carries its change's id. A change whose reply was lost is found by that id and not applied again.
 //! - A version is not created on a base read more than an hour ago; history is at least a day. So the number of an
 //!   expired version is never created a second time.
+//! - Later versions have later times, so that a time names one version: the last that was made by then.
 //! - A doomed object is never named again, and its entry stays until the object is gone.
 //!
 //! [`check_invariants`] holds what one version can show of this; every version is checked before it is created.
@@ -40,6 +41,7 @@ mod history;
 mod invariants;
 mod part;
 mod plan;
+mod rollback;
 mod snapshot;
 mod version;
 
@@ -52,7 +54,8 @@ pub use error::CatalogError;
 pub use garbage::{GarbagePlan, GarbageReport, plan_garbage};
 pub use history::{CatalogSettings, TenantCatalog, VersionInfo};
 pub use invariants::check_invariants;
-pub use plan::{Change, CoverChange, Plan, plan_commit};
+pub use plan::{Change, CoverChange, Plan, TombstoneChange, plan_commit};
+pub use rollback::{LostBlock, RollbackError, RollbackPlan};
 pub use snapshot::Snapshot;
 pub use version::{
     BlockEntry, BlockKind, Covered, Doomed, FORMAT, PartEntry, UnknownFields, Version, WRITER,

@@ -21,7 +21,7 @@ pub(super) struct NewPart {
     pub(super) bytes: Bytes,
 }
 
-/// Returns the parts that may hold a block which a change adds or removes.
+/// Returns the parts that may hold a block which a change adds, removes or dooms.
 pub(super) fn parts_in_question<'a>(
     version: &'a Version,
     change: &'a Change,
@@ -32,6 +32,7 @@ pub(super) fn parts_in_question<'a>(
         .iter()
         .map(|block| block.id)
         .chain(change.remove.iter().copied())
+        .chain(doomed_blocks(change))
         .filter(|id| !recent.contains(id))
         .collect();
     version
@@ -42,8 +43,18 @@ pub(super) fn parts_in_question<'a>(
 
 /// Returns whether a part's blocks have to be lifted for a change.
 pub(super) fn is_named(blocks: &[Arc<BlockEntry>], change: &Change) -> bool {
-    let named = |id: Ulid| change.remove.contains(&id) || change.add.iter().any(|block| block.id == id);
-    blocks.iter().any(|block| named(block.id))
+    let added = change.add.iter().map(|block| block.id);
+    let named: HashSet<Ulid> =
+        added.chain(change.remove.iter().copied()).chain(doomed_blocks(change)).collect();
+    blocks.iter().any(|block| named.contains(&block.id))
+}
+
+/// Returns the blocks that a change dooms. One of them may be live again since the garbage was planned.
+fn doomed_blocks(change: &Change) -> impl Iterator<Item = Ulid> {
+    change.doom.iter().filter_map(|key| match ObjectKey::parse(key) {
+        Some(ObjectKey::Block { id, .. }) => Some(id),
+        _ => None,
+    })
 }
 
 /// Replaces a part by its blocks.

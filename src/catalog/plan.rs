@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::bucket::ObjectKey;
 use crate::model::{TenantId, Ulid};
 
@@ -29,6 +31,8 @@ pub struct Change {
     pub doom: Vec<String>,
     /// Keys that were deleted.
     pub undoom: Vec<String>,
+    /// Other deletions of series.
+    pub tombstones: Option<TombstoneChange>,
 }
 
 impl Change {
@@ -44,6 +48,7 @@ impl Change {
             forget_epochs: Vec::new(),
             doom: Vec::new(),
             undoom: Vec::new(),
+            tombstones: None,
         }
     }
 }
@@ -59,6 +64,15 @@ pub struct CoverChange {
     pub after_seq: u64,
     /// What it covers then.
     pub through_seq: u64,
+}
+
+/// Deletions of series that take the place of others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TombstoneChange {
+    /// What the catalog must have so far.
+    pub from: Vec<Value>,
+    /// What it has then.
+    pub to: Vec<Value>,
 }
 
 /// What is to be done for a change.
@@ -93,13 +107,14 @@ pub fn plan_commit(
     next.format = FORMAT;
     next.version = number;
     next.commit_id = change.id;
-    // A writer whose clock is behind must not make history run backwards.
-    next.written_at_ms = now_ms.max(next.written_at_ms);
+    // A writer whose clock is behind must not make history run backwards, nor two versions have one time.
+    next.written_at_ms = now_ms.max(next.written_at_ms.saturating_add(1));
     cover(&mut next, change)?;
     add_label_columns(&mut next, change)?;
     remove_blocks(&mut next, &change.remove)?;
     add_blocks(&mut next, &change.add)?;
     doom(&mut next, change)?;
+    change_tombstones(&mut next, change)?;
     check_invariants(&next)?;
     Ok(Plan::Create(Box::new(next)))
 }
@@ -225,6 +240,15 @@ fn doom(next: &mut Version, change: &Change) -> Result<(), CatalogError> {
             return Err(bad_change(format!("{key} is live and cannot be doomed")));
         }
     }
+    Ok(())
+}
+
+fn change_tombstones(next: &mut Version, change: &Change) -> Result<(), CatalogError> {
+    let Some(TombstoneChange { from, to }) = &change.tombstones else { return Ok(()) };
+    if next.tombstones != *from {
+        return Err(CatalogError::TombstonesChanged { tenant: next.tenant.clone() });
+    }
+    next.tombstones.clone_from(to);
     Ok(())
 }
 

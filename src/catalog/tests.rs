@@ -1,5 +1,6 @@
 mod garbage;
 mod planning;
+mod rollback;
 mod stored;
 mod writers;
 

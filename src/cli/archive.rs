@@ -9,10 +9,13 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
+use super::archive_upkeep::{Upkeep, UpkeepCommand, UpkeepMetrics};
 use super::compose::{Base, bind, stop_signal};
 use super::encryption::EncryptionArgs;
 use super::flags::{CommonArgs, positive_duration};
-use super::{Failure, print_line};
+use super::jobs::{JobsArgs, scheduler};
+use super::lock::LockArgs;
+use super::{Failure, archive_upkeep, job_kinds, print_line};
 use crate::archive::{Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
 use crate::catalog::CatalogSettings;
 use crate::model::{ErrorKind, SourceName};
@@ -29,7 +32,9 @@ pub(super) enum ArchiveCommand {
 Several servers in archive.yml:\n  sources:\n    - {name: prod-a, prometheus.data-dir: /var/lib/prometheus-a}\n    \
 - {name: prod-b, prometheus.data-dir: /var/lib/prometheus-b, prometheus.url: 'http://127.0.0.1:9091'}"
     )]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
+    #[command(flatten)]
+    Upkeep(UpkeepCommand),
 }
 
 /// Flags of `archive run`.
@@ -39,6 +44,10 @@ pub(super) struct RunArgs {
     common: CommonArgs,
     #[command(flatten)]
     encryption: EncryptionArgs,
+    #[command(flatten)]
+    lock: LockArgs,
+    #[command(flatten)]
+    jobs: JobsArgs,
     /// Name of the archive; each Prometheus has one of its own.
     #[arg(long = "source", value_name = "NAME", requires = "prometheus_data_dir")]
     source: Option<SourceName>,
@@ -120,23 +129,35 @@ impl RunArgs {
 
 /// Runs an archive command.
 pub(super) async fn run(command: ArchiveCommand) -> Result<(), Failure> {
-    let ArchiveCommand::Run(args) = command;
+    match command {
+        ArchiveCommand::Run(args) => archive(&args).await,
+        ArchiveCommand::Upkeep(command) => archive_upkeep::run(command).await,
+    }
+}
+
+async fn archive(args: &RunArgs) -> Result<(), Failure> {
     args.common.start_logging();
-    let settings = args.settings()?;
+    let (settings, jobs) = (args.settings()?, args.jobs.read()?);
     let base = Base::start(&args.common, CatalogSettings::default(), true).await?;
     let envelope = args.encryption.sealing(&base.random)?;
+    let bucket = args.lock.apply(base.bucket.clone(), &base.clock).await?;
+    let upkeep = Upkeep::new(&base, bucket.clone(), envelope.clone());
+    let metrics = UpkeepMetrics::registered(&base.metrics);
+    let kinds = archive_upkeep::provide(job_kinds::declared(), &upkeep, &args.lock, &metrics);
+    let scheduler = scheduler(&base, &args.common, jobs, &kinds).await?;
     let http = bind("http-address", args.http_address).await?;
     let address = http.address();
     let routes = admin_routes(base.metrics.clone(), base.readiness.clone(), None);
     let mut listener = tokio::spawn(serve_http(http, routes, base.shutdown.clone()));
     let parts = ArchiverParts {
-        bucket: base.bucket.clone(),
+        bucket,
         envelope,
         cpu: base.cpu.clone(),
         clock: base.clock.clone(),
         random: base.random.clone(),
         metrics: ArchiverMetrics::registered(&base.metrics),
     };
+    let jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
     let stop = Shutdown::new();
     let mut archivers = JoinSet::new();
     let names: Vec<String> = settings.iter().map(|settings| settings.source.to_string()).collect();
@@ -165,6 +186,7 @@ pub(super) async fn run(command: ArchiveCommand) -> Result<(), Failure> {
         outcome = outcome.and(archived(ended));
     }
     base.shutdown.start();
+    jobs.await.map_err(|e| Failure::new(ErrorKind::Internal, e))?;
     if !listener.is_finished() {
         let _ = listener.await;
     }

@@ -33,17 +33,43 @@ const REPLAY_HEAD_BYTES_MAX: usize = 1 << 30;
 /// How often garbage is looked for. Each look reads every kept version: some 340 GETs a tenant with 30-minute cuts.
 const GARBAGE_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
 
-/// What every role starts with.
-pub(super) struct Base {
+/// What every long-running process has, with a bucket or without.
+pub(super) struct Process {
     pub(super) metrics: Metrics,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Random,
     pub(super) cpu: Cpu,
-    pub(super) bucket: Bucket,
-    pub(super) catalogs: Arc<Catalogs>,
     pub(super) readiness: Readiness,
     /// Ends listeners and readers.
     pub(super) shutdown: Shutdown,
+}
+
+impl Process {
+    pub(super) fn start() -> Result<Self, Failure> {
+        Ok(Self {
+            metrics: Metrics::new(),
+            clock: SystemClock::new(),
+            random: Random::from_os(),
+            cpu: Cpu::start(compute_threads())?,
+            readiness: Readiness::new(),
+            shutdown: Shutdown::new(),
+        })
+    }
+}
+
+/// What every role on a bucket starts with: a process, the bucket and its catalogs.
+pub(super) struct Base {
+    process: Process,
+    pub(super) bucket: Bucket,
+    pub(super) catalogs: Arc<Catalogs>,
+}
+
+impl std::ops::Deref for Base {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
 }
 
 impl Base {
@@ -54,23 +80,14 @@ impl Base {
         writes: bool,
     ) -> Result<Self, Failure> {
         let config = common.bucket_config()?;
-        let (metrics, clock, random) = (Metrics::new(), SystemClock::new(), Random::from_os());
-        let bucket = Bucket::open(&config, &metrics)?;
+        let process = Process::start()?;
+        let bucket = Bucket::open(&config, &process.metrics)?;
         if writes {
-            bucket.probe_conditional_create(&random).await?;
+            bucket.probe_conditional_create(&process.random).await?;
         }
-        let clock: Arc<dyn Clock> = clock;
-        let catalogs = Arc::new(Catalogs::new(bucket.clone(), Arc::clone(&clock), random.clone(), settings));
-        Ok(Self {
-            metrics,
-            clock,
-            random,
-            cpu: Cpu::start(compute_threads())?,
-            bucket,
-            catalogs,
-            readiness: Readiness::new(),
-            shutdown: Shutdown::new(),
-        })
+        let (clock, random) = (Arc::clone(&process.clock), process.random.clone());
+        let catalogs = Arc::new(Catalogs::new(bucket.clone(), clock, random, settings));
+        Ok(Self { process, bucket, catalogs })
     }
 
     /// Opens the bucket of a command that only looks; a local one that does not exist is not made.
@@ -300,10 +317,10 @@ pub(super) struct ReadSide {
 
 impl ReadSide {
     /// Starts answering probes and metrics.
-    pub(super) fn start(base: &Base, http: Listener, grpc: Listener, flush: Option<FlushCall>) -> Self {
+    pub(super) fn start(process: &Process, http: Listener, grpc: Listener, flush: Option<FlushCall>) -> Self {
         let late = LateRoutes::new();
-        let admin = admin_routes(base.metrics.clone(), base.readiness.clone(), flush);
-        let serving = serve_http(http, late.clone().behind(admin), base.shutdown.clone());
+        let admin = admin_routes(process.metrics.clone(), process.readiness.clone(), flush);
+        let serving = serve_http(http, late.clone().behind(admin), process.shutdown.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             serving.await.map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the HTTP listener: {e}")))
@@ -312,18 +329,18 @@ impl ReadSide {
     }
 
     /// Opens the query routes and gRPC, and says that the process is ready.
-    pub(super) fn open(&mut self, base: &Base, reads: &Reads) {
+    pub(super) fn open(&mut self, process: &Process, reads: &Reads) {
         self.late.open(reads.http_routes());
         if let Some(listener) = self.grpc.take() {
             let serving =
-                serve_grpc(listener, reads.grpc_routes(), STORE_API_DESCRIPTORS, base.shutdown.clone());
+                serve_grpc(listener, reads.grpc_routes(), STORE_API_DESCRIPTORS, process.shutdown.clone());
             self.tasks.spawn(async move {
                 serving
                     .await
                     .map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the gRPC listener: {e}")))
             });
         }
-        base.readiness.set(true);
+        process.readiness.set(true);
     }
 
     /// Waits for the first listener to end; before shutdown that is a failure.

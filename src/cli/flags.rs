@@ -20,7 +20,7 @@ pub(super) const READER_BYTES_MAX: u64 = 256 << 20;
 /// The log refuses larger label sets.
 const LABEL_SET_BYTES_MAX: usize = 1 << 20;
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let ms = parse_duration_ms(text).map_err(|e| e.to_string())?;
     Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
 }
@@ -50,7 +50,7 @@ fn header_name(text: &str) -> Result<http::HeaderName, String> {
     text.parse().map_err(|_| "write the name of an HTTP header, such as THANOS-TENANT".to_owned())
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let refused = || "write name=\"value\", such as --label 'cluster=\"eu-1\"'".to_owned();
     let (name, value) = text.split_once('=').ok_or_else(refused)?;
     let quoted = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
@@ -59,6 +59,13 @@ fn label(text: &str) -> Result<(String, String), String> {
         return Err(refused());
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Writes a word so that a shell takes it for one.
+pub(super) fn quoted(word: &str) -> String {
+    let plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ':' | ',' | '+' | '@');
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// How log lines look.
@@ -130,6 +137,22 @@ impl CommonArgs {
         let message =
             format!("there is no bucket at {}: check --data-dir or --objstore.config", folder.display());
         Err(Failure::new(ErrorKind::NotFound, message))
+    }
+
+    /// Returns the flags that name the bucket, each after a space, for commands that are printed to be pasted.
+    pub(super) fn bucket_flags(&self) -> String {
+        let file = |flag: &str, path: &Option<PathBuf>| {
+            path.as_ref().map(|path| format!(" --{flag}={}", quoted(&path.display().to_string())))
+        };
+        let mut flags = file("config-file", &self.config_file).unwrap_or_default();
+        flags.push_str(&file("objstore.config-file", &self.objstore_config_file).unwrap_or_default());
+        if self.objstore_config.is_some() {
+            // It may hold secrets, which do not belong on a screen.
+            flags.push_str(" --objstore.config=\"$OBJSTORE_CONFIG\"");
+        } else if self.objstore_config_file.is_none() {
+            flags.push_str(&file("data-dir", &Some(self.data_dir.clone())).unwrap_or_default());
+        }
+        flags
     }
 
     /// Reads the object storage's configuration.

@@ -10,7 +10,7 @@ const SOURCE: Parameter = Parameter {
     about: "the archived Prometheus, or * for each",
 };
 
-const VERIFY: [Parameter; 3] = [
+const VERIFY: [Parameter; 4] = [
     SOURCE,
     Parameter {
         name: "level",
@@ -22,7 +22,38 @@ const VERIFY: [Parameter; 3] = [
         name: "share",
         form: ParameterForm::Count,
         default: Some("30"),
-        about: "L2 reads one part out of this many each run, another one each time",
+        about: "L2 reads one part out of this many, another one each day",
+    },
+    Parameter {
+        name: "window",
+        form: ParameterForm::Text,
+        default: Some("none"),
+        about: "a duration: not every second of it being restorable is a finding; or none",
+    },
+];
+
+const fn number(name: &'static str, default: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, form: ParameterForm::Number, default: Some(default), about }
+}
+
+const RETENTION: [Parameter; 8] = [
+    SOURCE,
+    Parameter {
+        name: "window",
+        form: ParameterForm::Duration,
+        default: Some("7d"),
+        about: "every second of this long before the newest entry stays restorable",
+    },
+    number("hourly", "48", "before the window, the newest restore point of each of so many hours"),
+    number("daily", "35", "of so many days"),
+    number("weekly", "12", "of so many weeks"),
+    number("monthly", "24", "of so many months"),
+    number("yearly", "0", "of so many years"),
+    Parameter {
+        name: "delete_delay",
+        form: ParameterForm::Duration,
+        default: Some("24h"),
+        about: "from mark to deletion",
     },
 ];
 
@@ -52,7 +83,7 @@ const LOCK_EXTENSION: [Parameter; 2] = [
     },
 ];
 
-/// Every kind that a job file may name; none has a function yet.
+/// Every kind that a job file may name, without functions.
 pub(super) fn declared() -> JobKinds {
     JobKinds::new([
         JobKind::new("archive-verify", "reads an archive back and checks it", &VERIFY),
@@ -61,7 +92,7 @@ pub(super) fn declared() -> JobKinds {
             "restores a random time, starts Prometheus on it and compares what it answers",
             &DRILL,
         ),
-        JobKind::new("archive-retention", "deletes what the retention no longer keeps", &[SOURCE]),
+        JobKind::new("archive-retention", "deletes what the retention no longer keeps", &RETENTION),
         JobKind::new("archive-roll-up", "joins small pieces into large ones", &[SOURCE]),
         JobKind::new("archive-lock-extension", "extends the object locks of what is needed", &LOCK_EXTENSION),
     ])

@@ -13,14 +13,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::archive_upkeep::{Upkeep, UpkeepMetrics};
 use super::compose::Base;
+use super::encryption::EncryptionArgs;
 use super::flags::{CommonArgs, Output};
-use super::{Failure, job_kinds, print_line};
+use super::lock::LockArgs;
+use super::{Failure, archive_upkeep, job_kinds, print_line};
 use crate::jobs::{
-    Job, JobError, JobKinds, JobParts, JobRecord, JobReport, Records, Runner, Scheduler, plan_turn, read_jobs,
+    Job, JobError, JobKinds, JobParts, JobRecord, JobReport, Records, RunResult, Runner, Scheduler,
+    plan_turn, read_jobs,
 };
 use crate::model::{ErrorKind, error_chain, format_duration_ms, format_time_ms};
-use crate::runtime::{Clock, Cpu, Metrics, Random, Shutdown, SystemClock};
+use crate::runtime::{Clock, Shutdown, SystemClock};
 
 /// Flag of the roles that run jobs.
 #[derive(Debug, Args)]
@@ -91,6 +95,10 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     common: CommonArgs,
     #[command(flatten)]
+    encryption: EncryptionArgs,
+    #[command(flatten)]
+    lock: LockArgs,
+    #[command(flatten)]
     from: FromArgs,
 }
 
@@ -113,7 +121,7 @@ pub(super) async fn run(command: JobsCommand) -> Result<(), Failure> {
         }
         JobsCommand::Run(args) => {
             args.common.start_logging();
-            run_one(&args, &kinds).await
+            run_one(&args, kinds).await
         }
     }
 }
@@ -132,8 +140,13 @@ fn list(args: &LsArgs, kinds: &JobKinds) -> Result<(), Failure> {
     let now_ms = SystemClock::new().now_ms();
     let listed = jobs.into_iter().map(|job| {
         let record = records.read(&job.name);
-        let (settled_ms, seed) = record.as_ref().map_or((now_ms, 0), |r| (r.settled_ms, r.jitter_seed));
-        let next_run_ms = plan_turn(&job, settled_ms, seed, now_ms).map(|turn| turn.due_ms);
+        let next_run_ms = match &record {
+            Some(known) => {
+                plan_turn(&job, known.settled_ms, known.jitter_seed, now_ms).map(|turn| turn.due_ms)
+            }
+            // The jitter of a job that no scheduler has seen is not decided.
+            None => job.schedule.next_after(now_ms),
+        };
         Listed { running: records.is_running(&job.name), job, record, next_run_ms }
     });
     let listed: Vec<Listed> = listed.collect();
@@ -193,28 +206,33 @@ fn table(listed: &[Listed]) -> String {
     }
     let failures = listed.iter().filter_map(|listed| {
         let run = listed.record.as_ref()?.last_run.as_ref()?;
-        let failed = run.result.is_some_and(|result| result != crate::jobs::RunResult::Ok);
+        let failed = run.result.is_some_and(|result| result != RunResult::Ok);
         (failed && !run.message.is_empty()).then(|| format!("\n{}: {}", listed.job.name, run.message))
     });
     format!("{table}\n{} jobs{}", listed.len(), failures.collect::<String>())
 }
 
-async fn run_one(args: &RunArgs, kinds: &JobKinds) -> Result<(), Failure> {
-    let mut jobs = read_jobs(&args.from.dir, kinds)?;
+async fn run_one(args: &RunArgs, kinds: JobKinds) -> Result<(), Failure> {
+    let mut jobs = read_jobs(&args.from.dir, &kinds)?;
     let at = jobs.iter().position(|job| job.name == args.name).ok_or_else(|| JobError::UnknownJob {
         name: args.name.clone(),
         known: jobs.iter().map(|job| job.name.clone()).collect(),
     })?;
     let job = jobs.swap_remove(at);
+    let base = Base::inspect(&args.common).await?;
+    let bucket = args.lock.apply(base.bucket.clone(), &base.clock).await?;
+    let upkeep = Upkeep::new(&base, bucket, args.encryption.reading()?);
+    let metrics = UpkeepMetrics::default();
+    let kinds = archive_upkeep::provide(kinds, &upkeep, &args.lock, &metrics);
     let function = kinds.function(&job)?;
-    let clock: Arc<dyn Clock> = SystemClock::new();
+    let clock = Arc::clone(&base.clock);
     let parts = JobParts {
         data_dir: &args.common.data_dir,
         clock: Arc::clone(&clock),
-        random: Random::from_os(),
-        cpu: Cpu::start(1)?,
+        random: base.random.clone(),
+        cpu: base.cpu.clone(),
     };
-    let runner = Runner::new(parts, &Metrics::new());
+    let runner = Runner::new(parts, &base.metrics);
     let stop = Shutdown::new();
     stop_on_signal(&stop)?;
     let began_ms = clock.monotonic_ms();
@@ -234,9 +252,8 @@ fn outcome_text(job: &Job, outcome: &Result<JobReport, JobError>, took_ms: i64, 
             Ok(report) => (report.summary.clone(), report.details.clone()),
             Err(error) => (error_chain(error), serde_json::Value::Null),
         };
-        let result = if outcome.is_ok() { "ok" } else { "failed" };
         let value = json!({
-            "name": job.name, "kind": job.kind, "result": result, "exit_code": exit_code,
+            "name": job.name, "kind": job.kind, "result": RunResult::of(outcome), "exit_code": exit_code,
             "duration_ms": took_ms, "message": message, "details": details,
         });
         return format!("{value:#}");
@@ -244,7 +261,7 @@ fn outcome_text(job: &Job, outcome: &Result<JobReport, JobError>, took_ms: i64, 
     let took = format_duration_ms(took_ms);
     match outcome {
         Ok(report) => format!("{}: ok after {took}: {}", job.name, report.summary),
-        Err(_) => format!("{}: failed after {took}", job.name),
+        Err(_) => format!("{}: {} after {took}", job.name, RunResult::of(outcome).word()),
     }
 }
 

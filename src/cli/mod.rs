@@ -15,16 +15,21 @@
 //! | 7 | not confirmed |
 
 mod archive;
+mod archive_upkeep;
 mod blocks;
 mod compose;
 mod config_file;
 mod encryption;
+mod export;
 mod flags;
 mod job_kinds;
 mod jobs;
+mod lock;
 mod restore;
 mod restore_progress;
+mod restore_serve;
 mod restore_tables;
+mod rollback;
 mod sql_view;
 mod store;
 mod write_roles;
@@ -77,6 +82,11 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     /// Shows scheduled jobs and runs one now.
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Rolls a tenant back to a kept catalog version: undoes a bad import, a deletion or a wrong retention.
+    Rollback(rollback::RollbackArgs),
+    /// Exports stored samples as files of another program.
+    #[command(subcommand)]
+    Export(export::ExportCommand),
     /// Brings an archived Prometheus back to any second, and verifies data directories.
     #[command(subcommand)]
     Restore(restore::RestoreCommand),
@@ -118,11 +128,13 @@ failure_from!(
     crate::block::BlockError,
     crate::bucket::BucketError,
     crate::catalog::CatalogError,
+    crate::catalog::RollbackError,
     crate::envelope::EnvelopeError,
-    crate::jobs::JobError,
     crate::log::LogError,
     crate::receive::CutError,
     crate::receive::RecoverError,
+    crate::restore::export::ExportError,
+    crate::select::SelectError,
     crate::restore::RestoreError,
 );
 
@@ -180,6 +192,8 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Archive(command) => runtime.block_on(archive::run(command)),
         Command::Blocks(command) => runtime.block_on(blocks::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
+        Command::Rollback(args) => runtime.block_on(rollback::run(args)),
+        Command::Export(command) => runtime.block_on(export::run(command)),
         Command::Restore(command) => runtime.block_on(restore::run_command(command)),
         Command::SqlView(args) => runtime.block_on(sql_view::run(args)),
     };

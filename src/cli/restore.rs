@@ -34,6 +34,8 @@ pub(super) enum RestoreCommand {
     Run(RunArgs),
     /// Verifies a data directory: every checksum of blocks, WAL, WBL and checkpoints. Changes nothing.
     Check(CheckArgs),
+    /// Serves a restored moment read-only, for a look before the decision.
+    Serve(super::restore_serve::ServeArgs),
 }
 
 /// Flags of what reads an archive.
@@ -186,6 +188,7 @@ pub(super) async fn run_command(command: RestoreCommand) -> Result<(), Failure> 
         RestoreCommand::Plan(args) => show_plan(args).await,
         RestoreCommand::Run(args) => run_restore(args).await,
         RestoreCommand::Check(args) => check(args).await,
+        RestoreCommand::Serve(args) => super::restore_serve::run(args).await,
     }
 }
 

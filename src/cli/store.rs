@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::compose::{Base, ReadSide, bind, stop_signal};
+use super::compose::{Base, Process, ReadSide, bind, stop_signal};
 use super::flags::{CatalogArgs, CommonArgs, ListenArgs, QueryArgs, TenantArgs};
 use super::{Failure, print_line};
-use crate::bucket::Bucket;
 use crate::catalog::CatalogSettings;
 use crate::select::Selector;
 use crate::store::{Reads, StoreSettings};
@@ -38,7 +37,7 @@ pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
     let view = base.view(&args.catalog).await?;
     let selector = base.selector(None, Some(view), &args.query);
     read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), None));
-    addresses.print("store", &base.bucket);
+    addresses.print("store", ("bucket", base.bucket.location()));
 
     tokio::select! {
         signal = stop_signal() => signal?,
@@ -53,7 +52,7 @@ pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
 
 /// Makes the read APIs of a role. `max_age_ms` is how far back its heads may hold samples, where it has heads.
 pub(super) fn reads(
-    base: &Base,
+    process: &Process,
     selector: Selector,
     (tenants, query): (&TenantArgs, &QueryArgs),
     max_age_ms: Option<i64>,
@@ -67,10 +66,10 @@ pub(super) fn reads(
         limits: query.limits(),
         head_max_age_ms: max_age_ms,
     };
-    let readiness = base.readiness.clone();
+    let readiness = process.readiness.clone();
     let ready = Arc::new(move || readiness.is_ready());
-    let clock = Arc::clone(&base.clock);
-    Reads::new(selector, settings, clock, ready, base.shutdown.clone(), &base.metrics)
+    let clock = Arc::clone(&process.clock);
+    Reads::new(selector, settings, clock, ready, process.shutdown.clone(), &process.metrics)
 }
 
 /// Where a process listens.
@@ -82,7 +81,7 @@ pub(super) struct Addresses {
 
 impl Addresses {
     /// Prints the addresses and the lines to paste into `prometheus.yml`.
-    pub(super) fn print(&self, role: &str, bucket: &Bucket) {
+    pub(super) fn print(&self, role: &str, (what, place): (&str, &str)) {
         let Self { http, grpc, write } = self;
         print_line(format_args!("perennial {} {role}", env!("CARGO_PKG_VERSION")));
         if let Some(write) = write {
@@ -90,7 +89,7 @@ impl Addresses {
         }
         print_line(format_args!("  HTTP          http://{http}"));
         print_line(format_args!("  StoreAPI      {grpc} (gRPC; thanos query --endpoint={grpc})"));
-        print_line(format_args!("  bucket        {}", bucket.location()));
+        print_line(format_args!("  {what:<13} {place}"));
         print_line("\nPaste into prometheus.yml:\n");
         if let Some(write) = write {
             print_line(format_args!("remote_write:\n  - url: http://{write}/api/v1/receive"));

@@ -95,14 +95,17 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), max_age));
     let stop_writes = Shutdown::new();
     let mut writing = tokio::spawn(write_side.serve(write, stop_writes.clone()));
-    let jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
-    addresses.print(role.name(), &base.bucket);
+    let mut jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
+    addresses.print(role.name(), ("bucket", base.bucket.location()));
 
     let defect = |e: tokio::task::JoinError| Failure::new(ErrorKind::Internal, e);
     tokio::select! {
         signal = stop_signal() => signal?,
         ended = &mut writing => return ended.map_err(defect)?,
         ended = read_side.first_end() => return ended,
+        _ = &mut jobs => {
+            return Err(Failure::new(ErrorKind::Internal, "the job scheduler has ended; restart the process"));
+        }
     }
     base.readiness.set(false);
     stop_writes.start();

@@ -49,6 +49,8 @@ pub enum ParameterForm {
     OneOf(&'static [&'static str]),
     /// A whole number above 0.
     Count,
+    /// A whole number, 0 too.
+    Number,
     /// A duration above 0.
     Duration,
 }
@@ -60,6 +62,9 @@ impl ParameterForm {
             Self::OneOf(words) if !words.contains(&value) => Err(format!("allowed are {}", words.join(", "))),
             Self::Count if !value.parse().is_ok_and(|count: u64| count > 0) => {
                 Err("a whole number above 0 is allowed".to_owned())
+            }
+            Self::Number if value.parse::<u32>().is_err() => {
+                Err("a whole number from 0 on is allowed".to_owned())
             }
             Self::Duration if !parse_duration_ms(value).is_ok_and(|ms| ms > 0) => {
                 Err("a duration above 0 is allowed, such as 30m or 8d".to_owned())
@@ -99,7 +104,7 @@ impl Parameters {
     /// Returns a number.
     ///
     /// # Errors
-    /// The kind does not declare it as a count.
+    /// The kind does not declare it as a count or number.
     pub fn count(&self, name: &str) -> Result<u64, JobError> {
         let undeclared = || JobError::Undeclared { name: name.to_owned(), form: "a count" };
         self.0.get(name).and_then(|text| text.parse().ok()).ok_or_else(undeclared)

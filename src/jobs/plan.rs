@@ -56,10 +56,12 @@ fn slot_after(job: &Job, after_ms: i64, seed: u64) -> Option<Turn> {
     Some(Turn { slot_ms, due_ms, settles_ms: slot_ms, leaves_out: false })
 }
 
-/// Returns by how much a slot is moved: from 0 up to the job's jitter, without it.
+/// Returns by how much a slot is moved: from 0 up to the job's jitter, without it; by whole seconds where there are any.
 fn jitter_ms(job: &Job, slot_ms: i64, seed: u64) -> i64 {
     let Some(most_ms) = u64::try_from(job.jitter_ms).ok().filter(|ms| *ms > 0) else { return 0 };
     let mut text = job.name.clone().into_bytes();
     text.extend_from_slice(&slot_ms.to_le_bytes());
-    i64::try_from(xxh3_64_with_seed(&text, seed) % most_ms).unwrap_or(0)
+    let by_ms = xxh3_64_with_seed(&text, seed) % most_ms;
+    let by_ms = if most_ms > 1_000 { by_ms - by_ms % 1_000 } else { by_ms };
+    i64::try_from(by_ms).unwrap_or(0)
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::JobError;
 use super::job::Concurrency;
+use super::kind::JobReport;
 
 const FORMAT: u32 = 1;
 const RECORD_BYTES_MAX: u64 = 1 << 20;
@@ -30,6 +31,17 @@ pub enum RunResult {
 }
 
 impl RunResult {
+    /// Returns what an outcome counts as.
+    #[must_use]
+    pub const fn of(outcome: &Result<JobReport, JobError>) -> Self {
+        match outcome {
+            Ok(_) => Self::Ok,
+            Err(JobError::TimedOut { .. }) => Self::TimedOut,
+            Err(JobError::Stopped) => Self::Stopped,
+            Err(_) => Self::Failed,
+        }
+    }
+
     /// Returns the word for it.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -264,24 +264,17 @@ fn settled(done: Result<Result<JobReport, JobError>, JoinError>) -> Result<JobRe
 
 /// Writes into the record what a run came to.
 fn describe(run: &mut RunRecord, outcome: &Result<JobReport, JobError>) -> RunResult {
-    let result = match outcome {
+    match outcome {
         Ok(report) => {
             run.message = report.summary.clone();
             let bytes = serde_json::to_vec(&report.details).map_or(usize::MAX, |text| text.len());
             if bytes <= DETAILS_BYTES_MAX {
                 run.details = report.details.clone();
             }
-            RunResult::Ok
         }
-        Err(error) => {
-            run.message = error_chain(error);
-            match error {
-                JobError::TimedOut { .. } => RunResult::TimedOut,
-                JobError::Stopped => RunResult::Stopped,
-                _ => RunResult::Failed,
-            }
-        }
-    };
+        Err(error) => run.message = error_chain(error),
+    }
+    let result = RunResult::of(outcome);
     run.message.truncate(run.message.floor_char_boundary(MESSAGE_BYTES_MAX));
     run.result = Some(result);
     result

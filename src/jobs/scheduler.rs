@@ -80,13 +80,16 @@ impl Scheduler {
         let mut runs = JoinSet::new();
         while !shutdown.started() {
             let nap = self.take_turns(&mut runs, &shutdown);
+            let mut ended = None;
             tokio::select! {
                 () = shutdown.wait() => break,
                 () = tokio::time::sleep(nap) => self.show_records().await,
-                Some(ended) = runs.join_next_with_id() => {
-                    let id = ended.map_or_else(|panicked| panicked.id(), |(id, ())| id);
-                    self.forget(id, &mut runs, &shutdown);
-                }
+                Some(run) = runs.join_next_with_id() => ended = Some(run),
+            }
+            // A job whose run has ended in the meantime is not running when its next turn is taken.
+            while let Some(run) = ended.take().or_else(|| runs.try_join_next_with_id()) {
+                let id = run.map_or_else(|panicked| panicked.id(), |(id, ())| id);
+                self.forget(id, &mut runs, &shutdown);
             }
         }
         while runs.join_next().await.is_some() {}

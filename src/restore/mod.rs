@@ -27,6 +27,8 @@
 //! about; the same call goes on there. With `--delta` the old directory is renamed to `<to>.replaced` just before the new
 //! one takes its place: a crash in between leaves both, and the same call ends it.
 //!
+//! [`export`] is the same for what was never archived: a data directory out of our own blocks.
+//!
 //! What it does not do: start Prometheus, merge the data of two servers, write to the bucket.
 
 mod build;
@@ -34,6 +36,7 @@ mod check;
 mod context;
 mod error;
 mod estimate;
+pub mod export;
 mod fetch;
 mod filter;
 mod find;

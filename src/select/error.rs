@@ -1,9 +1,12 @@
 //! Why a selection failed.
 
+use std::path::PathBuf;
+
 use crate::block::BlockError;
 use crate::catalog::CatalogError;
 use crate::model::{ErrorKind, TenantId, Ulid};
 use crate::runtime::CpuError;
+use crate::tsdb::block::BlockError as TsdbBlockError;
 
 /// Why a selection failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,27 @@ pub enum SelectError {
         /// What the failure asks of the caller.
         kind: ErrorKind,
     },
+    /// A block of a data directory could not be read.
+    #[error("block {id} of the data directory: {source}")]
+    TsdbBlock {
+        /// The block.
+        id: Ulid,
+        /// Why.
+        #[source]
+        source: TsdbBlockError,
+    },
+    /// A data directory could not be listed.
+    #[error("cannot read the data directory {}: {source}", path.display())]
+    DataDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A data directory without blocks.
+    #[error("{} holds no blocks: name a Prometheus data directory that was restored with its head as a block", .0.display())]
+    NoTsdbBlocks(PathBuf),
     /// A compute job panicked.
     #[error(transparent)]
     Cpu(#[from] CpuError),
@@ -63,6 +87,12 @@ impl SelectError {
             Self::Catalog(error) => error.kind(),
             Self::Block { source, .. } => source.kind(),
             Self::Open { kind, .. } | Self::Unreadable { kind, .. } => *kind,
+            Self::TsdbBlock { source, .. } => source.kind(),
+            Self::DataDirectory { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                ErrorKind::NotFound
+            }
+            Self::DataDirectory { .. } => ErrorKind::Unavailable,
+            Self::NoTsdbBlocks(_) => ErrorKind::NotFound,
             Self::Cpu(_) => ErrorKind::Internal,
             Self::TooManySeries(_) | Self::TooManySamples(_) => ErrorKind::TooLarge,
         }

@@ -1,6 +1,7 @@
 //! One set of series out of heads and blocks: what every read uses.
 //!
-//! **Owns** the [`CatalogView`] (the newest version of every tenant's catalog), the open blocks, and the merge.
+//! **Owns** the [`CatalogView`] (the newest version of every tenant's catalog), the open blocks, those of a restored
+//! Prometheus data directory ([`TsdbBlocks`]), and the merge.
 //!
 //! **Flow**
 //! 1. [`Selector::select`] takes the heads first and the catalog version second, keeps the sources whose external
@@ -22,6 +23,7 @@ mod error;
 mod readers;
 mod selection;
 mod selector;
+mod tsdb_blocks;
 mod view;
 
 #[cfg(test)]
@@ -29,5 +31,6 @@ mod tests;
 
 pub use error::SelectError;
 pub use selection::Selection;
-pub use selector::{Grouping, SelectLimits, Selector};
+pub use selector::{Grouping, SelectLimits, Selector, remaining_matchers};
+pub use tsdb_blocks::TsdbBlocks;
 pub use view::CatalogView;

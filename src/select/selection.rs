@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::SelectError;
+use super::tsdb_blocks::{TsdbBlock, TsdbSeries};
 use crate::block::{BlockReader, BlockRow};
 use crate::catalog::BlockEntry;
 use crate::head::{Head, HeadSeries};
@@ -16,6 +17,7 @@ use crate::runtime::Cpu;
 pub(super) enum Source {
     Head(Arc<Head>),
     Unopened(Arc<BlockEntry>),
+    Tsdb(Arc<TsdbBlock>),
 }
 
 /// A source that holds selected series.
@@ -23,6 +25,7 @@ pub(super) enum Source {
 enum OpenSource {
     Head(Arc<Head>),
     Block(BlockReader, Ulid),
+    Tsdb(Arc<TsdbBlock>),
 }
 
 /// The series that one source holds: labels, number within the source, samples at most.
@@ -41,6 +44,10 @@ impl Found {
     pub(super) fn in_block(rows: Vec<BlockRow>, reader: BlockReader, id: Ulid) -> Self {
         let series = rows.into_iter().map(|r| (r.labels, r.row, u64::from(r.samples))).collect();
         Self { source: OpenSource::Block(reader, id), series }
+    }
+
+    pub(super) fn in_tsdb(series: Vec<TsdbSeries>, block: Arc<TsdbBlock>) -> Self {
+        Self { source: OpenSource::Tsdb(block), series }
     }
 }
 
@@ -180,6 +187,10 @@ impl OpenSource {
             Self::Head(head) => {
                 let head = Arc::clone(head);
                 Ok(cpu.run(move || head.read(&numbers, range)).await?)
+            }
+            Self::Tsdb(block) => {
+                let block = Arc::clone(block);
+                cpu.run(move || block.read(&numbers, range)).await?
             }
             Self::Block(reader, id) => {
                 let samples = reader.read_samples(&numbers).await;

@@ -8,6 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::error::SelectError;
 use super::readers::BlockReaders;
 use super::selection::{Found, Selection, Source};
+use super::tsdb_blocks::TsdbBlocks;
 use super::view::CatalogView;
 use crate::bucket::Bucket;
 use crate::catalog::{BlockEntry, BlockKind};
@@ -44,9 +45,19 @@ type Asked = (Source, Arc<Vec<Matcher>>);
 pub struct Selector {
     heads: Option<(Arc<Heads>, Labels)>,
     view: Option<Arc<CatalogView>>,
-    readers: BlockReaders,
+    /// Opens what the view names.
+    readers: Option<BlockReaders>,
+    directory: Option<DataDirectory>,
     cpu: Cpu,
     limits: SelectLimits,
+}
+
+/// A Prometheus data directory, shown as the blocks of one tenant.
+#[derive(Debug, Clone)]
+struct DataDirectory {
+    blocks: Arc<TsdbBlocks>,
+    tenant: TenantId,
+    external_labels: Labels,
 }
 
 impl Selector {
@@ -61,7 +72,19 @@ impl Selector {
         (limits, reader_bytes_max): (SelectLimits, u64),
     ) -> Self {
         let readers = BlockReaders::new(bucket, cpu.clone(), reader_bytes_max);
-        Self { heads, view, readers, cpu, limits }
+        Self { heads, view, readers: Some(readers), directory: None, cpu, limits }
+    }
+
+    /// Makes a selector over a Prometheus data directory, whose series are a tenant's and have external labels.
+    #[must_use]
+    pub fn over_directory(
+        blocks: Arc<TsdbBlocks>,
+        (tenant, external_labels): (TenantId, Labels),
+        cpu: Cpu,
+        limits: SelectLimits,
+    ) -> Self {
+        let directory = Some(DataDirectory { blocks, tenant, external_labels });
+        Self { heads: None, view: None, readers: None, directory, cpu, limits }
     }
 
     /// Returns the compute threads.
@@ -75,6 +98,7 @@ impl Selector {
     pub fn tenants(&self) -> Vec<TenantId> {
         let mut tenants = self.heads.as_ref().map_or_else(Vec::new, |(heads, _)| heads.tenants());
         tenants.extend(self.view.iter().flat_map(|view| view.tenants()));
+        tenants.extend(self.directory.iter().map(|directory| directory.tenant.clone()));
         tenants.sort();
         tenants.dedup();
         tenants
@@ -91,6 +115,9 @@ impl Selector {
         {
             sets.push(external.clone());
         }
+        if let Some(directory) = self.directory_of(tenant) {
+            sets.push(directory.external_labels.clone());
+        }
         if let Some(snapshot) = self.view.as_ref().and_then(|view| view.snapshot(tenant)) {
             for block in snapshot.blocks().await? {
                 if !sets.contains(&block.external_labels) {
@@ -104,6 +131,9 @@ impl Selector {
     /// Returns the time of the first sample in blocks, where there are any.
     #[must_use]
     pub fn blocks_min_time_ms(&self) -> Option<i64> {
+        if let Some(directory) = &self.directory {
+            return Some(directory.blocks.range().start_ms);
+        }
         let view = self.view.as_ref()?;
         let snapshots = view.tenants().into_iter().filter_map(|tenant| view.snapshot(&tenant));
         let first = snapshots.filter_map(|snapshot| {
@@ -112,6 +142,18 @@ impl Selector {
             version.blocks.iter().map(|block| block.min_time_ms).chain(parts).min()
         });
         first.min()
+    }
+
+    /// Returns the time of each of a tenant's blocks with raw samples.
+    ///
+    /// # Errors
+    /// A catalog part that cannot be read.
+    pub async fn raw_ranges(&self, tenant: &TenantId) -> Result<Vec<TimeRange>, SelectError> {
+        let Some(snapshot) = self.view.as_ref().and_then(|view| view.snapshot(tenant)) else {
+            return Ok(Vec::new());
+        };
+        let blocks = snapshot.blocks().await?;
+        Ok(blocks.iter().filter(|block| is_raw(block)).map(|block| block.range()).collect())
     }
 
     /// Finds the series of a tenant that have samples in `range`. `matchers_for` is asked once per set of external
@@ -158,17 +200,25 @@ impl Selector {
             let heads = heads.of_tenant(tenant).into_iter();
             sources.extend(heads.map(|head| (external.clone(), Source::Head(head))));
         }
+        if let Some(DataDirectory { blocks, external_labels, .. }) = self.directory_of(tenant) {
+            let blocks = blocks.of_range(range).map(|block| Source::Tsdb(Arc::clone(block)));
+            sources.extend(blocks.map(|block| (external_labels.clone(), block)));
+        }
         if let Some(unreadable) = self.view.as_ref().and_then(|view| view.unreadable(tenant)) {
             return Err(unreadable);
         }
         if let Some(snapshot) = self.view.as_ref().and_then(|view| view.snapshot(tenant)) {
             for block in snapshot.blocks_in(range).await? {
-                if block.kind == BlockKind::Samples && block.resolution == Resolution::Raw {
+                if is_raw(&block) {
                     sources.push((block.external_labels.clone(), Source::Unopened(block)));
                 }
             }
         }
         Ok(sources)
+    }
+
+    fn directory_of(&self, tenant: &TenantId) -> Option<&DataDirectory> {
+        self.directory.as_ref().filter(|directory| directory.tenant == *tenant)
     }
 
     async fn find(
@@ -184,10 +234,16 @@ impl Selector {
                 Ok(self.cpu.run(move || Found::in_head(head.select(&matchers, range), head)).await?)
             }
             Source::Unopened(entry) => {
-                let reader = self.readers.open(tenant, entry).await?;
+                let readers = self.readers.as_ref().expect("blocks come from a view, which has readers");
+                let reader = readers.open(tenant, entry).await?;
                 let rows = reader.find_rows(matchers, range).await;
                 let rows = rows.map_err(|source| SelectError::Block { id: entry.id, source })?;
                 Ok(Found::in_block(rows, reader, entry.id))
+            }
+            Source::Tsdb(block) => {
+                let (block, matchers) = (Arc::clone(block), Arc::clone(matchers));
+                let find = move || Ok(Found::in_tsdb(block.select(&matchers, range)?, block));
+                self.cpu.run(find).await?
             }
         }
     }
@@ -208,14 +264,33 @@ impl Source {
     /// Returns whether a block's metric names leave room for a match.
     fn can_match(&self, matchers: &[Matcher]) -> bool {
         match self {
-            Self::Head(_) => true,
+            Self::Head(_) | Self::Tsdb(_) => true,
             Self::Unopened(entry) => matchers.iter().all(|m| metric_in_range(m, entry)),
         }
     }
+}
+
+fn is_raw(block: &BlockEntry) -> bool {
+    block.kind == BlockKind::Samples && block.resolution == Resolution::Raw
 }
 
 fn metric_in_range(matcher: &Matcher, entry: &BlockEntry) -> bool {
     matcher.name() != METRIC_NAME
         || matcher.kind() != MatchKind::Equal
         || (entry.metric_min.as_str() <= matcher.value() && matcher.value() <= entry.metric_max.as_str())
+}
+
+/// Evaluates the matchers on added labels, which stand above a series' own, and returns the others; `None` where
+/// one of them does not match.
+#[must_use]
+pub fn remaining_matchers(matchers: &[Matcher], added: &Labels) -> Option<Vec<Matcher>> {
+    let mut own = Vec::with_capacity(matchers.len());
+    for matcher in matchers {
+        match added.get(matcher.name()) {
+            None => own.push(matcher.clone()),
+            Some(value) if matcher.matches(value) => {}
+            Some(_) => return None,
+        }
+    }
+    Some(own)
 }

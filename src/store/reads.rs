@@ -17,7 +17,7 @@ use super::instruments::Instruments;
 use super::settings::StoreSettings;
 use crate::model::{Labels, Matcher, TenantId, TimeRange};
 use crate::runtime::{Clock, Metrics, Shutdown};
-use crate::select::{Grouping, SelectError, Selection, Selector};
+use crate::select::{Grouping, SelectError, Selection, Selector, remaining_matchers};
 
 /// So many tenants are searched at once.
 const TENANTS_AT_ONCE: usize = 4;
@@ -137,7 +137,8 @@ impl Shared {
         tenants.retain(|tenant| on_tenant.iter().all(|m| m.matches(tenant.as_str())));
         let selects = tenants.into_iter().map(|tenant| async move {
             let own = tenant_labels(tenant_label, &tenant);
-            let matchers_for = |external: &Labels| remaining(matchers, &external.with_external(&own, &[]));
+            let matchers_for =
+                |external: &Labels| remaining_matchers(matchers, &external.with_external(&own, &[]));
             let grouping = Grouping::ByExternalLabels;
             let selections = self.selector.select(&tenant, range, &matchers_for, grouping).await?;
             let found = selections.into_iter().map(|selection| {
@@ -193,18 +194,4 @@ impl Shared {
 /// Returns the label set that names a tenant.
 pub(super) fn tenant_labels(tenant_label: &str, tenant: &TenantId) -> Labels {
     Labels::from_pairs([(tenant_label, tenant.as_str())]).unwrap_or_else(|_| Labels::empty())
-}
-
-/// Evaluates the matchers on added labels, which stand above a series' own, and returns the others; `None` where
-/// one of them does not match.
-fn remaining(matchers: &[Matcher], added: &Labels) -> Option<Vec<Matcher>> {
-    let mut own = Vec::with_capacity(matchers.len());
-    for matcher in matchers {
-        match added.get(matcher.name()) {
-            None => own.push(matcher.clone()),
-            Some(value) if matcher.matches(value) => {}
-            Some(_) => return None,
-        }
-    }
-    Some(own)
 }

@@ -5,6 +5,7 @@
 
 mod archive;
 mod bombs;
+mod export;
 mod fuzz;
 mod generated;
 mod kill;
@@ -13,7 +14,9 @@ mod properties;
 mod protection;
 mod recording;
 mod restore;
+mod restore_serve;
 mod roles;
+mod rollback;
 mod support;
 mod tidy;
 mod wal;

@@ -287,8 +287,9 @@ impl Archiver {
         };
         if let Some(fork) = &batch.fork {
             self.uploader.instruments.count_fork(fork.reason);
-            if fork.reason == ForkReason::Gap {
-                let missing_ms = now.wall_ms.saturating_sub(self.last_entry.wall_ms).max(0);
+            let gap = batch.events.iter().find(|event| event.kind == EventKind::Gap && event.at_ms > 0);
+            if let Some(gap) = gap.filter(|_| fork.reason == ForkReason::Gap) {
+                let missing_ms = now.wall_ms.saturating_sub(gap.at_ms).max(0);
                 self.uploader.instruments.gaps.inc_by(seconds(missing_ms));
             }
             // The new timeline gets a base of its own.
@@ -538,3 +539,6 @@ async fn ended<T>(task: &mut Task<T>) -> Result<T, ArchiveError> {
     *task = None;
     ended.map_err(|_| crate::runtime::CpuError::Panicked.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ pub(super) enum Reached {
     /// The batch is full.
     Budget,
     /// A segment that does not end as a server leaves it when it goes on by itself; the next one was begun.
-    Restart,
+    Restart(u32),
     /// Records are missing before what follows.
     Lost(String),
 }
@@ -112,7 +112,7 @@ impl LogTail {
             }
             self.cursor = Some(LogPosition { segment: at.segment + 1, offset: 0 });
             if segment.size % PAGE_BYTES as u64 != 0 {
-                return Ok(Reached::Restart);
+                return Ok(Reached::Restart(at.segment));
             }
         }
     }

@@ -37,9 +37,12 @@ pub(super) async fn check_newest_piece(
     Ok(())
 }
 
-/// Returns whether a segment has other records where those of a piece were, as far as it goes.
+/// Returns whether a segment has other records where those of a piece were. One that ends before says nothing.
 fn differs(segment: &File, piece: &Piece) -> std::io::Result<bool> {
     let header = piece.header();
+    if segment.metadata()?.len() < header.end {
+        return Ok(false);
+    }
     let mut records = piece.records();
     let mut same = true;
     walk(segment, header.start, header.end, |_, found| {
@@ -47,5 +50,5 @@ fn differs(segment: &File, piece: &Piece) -> std::io::Result<bool> {
         same = expected.is_some_and(|record| record.end == found.end && record.data == &*found.data);
         same
     })?;
-    Ok(!same)
+    Ok(!same || records.next().is_some())
 }

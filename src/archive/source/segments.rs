@@ -62,6 +62,10 @@ impl LogWatch {
         self.known.keys().next().copied()
     }
 
+    pub(super) fn last(&self) -> Option<u32> {
+        self.known.keys().next_back().copied()
+    }
+
     /// Returns the first segment that the server still has.
     pub(super) fn first_live(&self) -> Option<u32> {
         self.first_live
@@ -110,6 +114,7 @@ impl LogWatch {
     /// Takes a listing as what is there, and keeps its segments.
     pub(super) fn take(&mut self, found: Listing, spool: &Spool) -> Result<()> {
         self.first_live = found.keys().next().copied();
+        self.measure_deleted(spool)?;
         for (number, segment) in found {
             match spool.keep(&spool_name(self.log, number, segment.inode), &self.path(number)) {
                 Ok(()) => {}
@@ -118,6 +123,19 @@ impl LogWatch {
                 Err(error) => return Err(error),
             }
             self.known.insert(number, segment);
+        }
+        Ok(())
+    }
+
+    /// Takes the last size of segments that the server has deleted: it may have written to them after the last look.
+    fn measure_deleted(&mut self, spool: &Spool) -> Result<()> {
+        let log = self.log;
+        for (number, known) in self.known.range_mut(..self.first_live.unwrap_or(0)) {
+            match spool.open_kept(&spool_name(log, *number, known.inode)) {
+                Ok(kept) => known.size = known.size.max(kept.metadata()?.len()),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

@@ -45,6 +45,17 @@ impl Spool {
         }
     }
 
+    /// Returns a spool that holds descriptors, wherever it could write.
+    #[cfg(test)]
+    pub(super) fn descriptors(data_dir: &Path) -> Self {
+        Self {
+            root: data_dir.join(FOLDER),
+            mode: SpoolMode::Descriptors,
+            held: Mutex::default(),
+            _lock: None,
+        }
+    }
+
     fn prepare(root: &Path, data_dir: &Path) -> Result<File> {
         if !data_dir.is_dir() {
             return Err(ErrorKind::NotFound.into());

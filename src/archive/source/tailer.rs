@@ -56,6 +56,10 @@ pub(super) struct Tailer {
     differs: bool,
     fork: Option<Fork>,
     events: Vec<Event>,
+    /// Segments before this one were there when the timeline began: how they end says nothing new.
+    known_before: u32,
+    /// When the logs were last seen as they were read.
+    alive_ms: i64,
     /// Whether a restart was seen in the logs that the server has not told of yet.
     restart_seen: bool,
     restart_told: Option<i64>,
@@ -91,6 +95,8 @@ impl Tailer {
             differs: false,
             fork: None,
             events: Vec::new(),
+            known_before: 0,
+            alive_ms: timeline.map_or(0, |timeline| timeline.last_made.wall_ms),
             restart_seen: false,
             restart_told: None,
         })
@@ -111,6 +117,7 @@ impl Tailer {
         let Some(wal) = wal else { return Ok(()) };
         if self.timeline == 0 {
             self.timeline = 1;
+            self.known_before = wal.segment;
             let detail = "the archive begins".to_owned();
             self.fork =
                 Some(Fork { parent: None, at: None, reason: ForkReason::Start, noticed: now, detail });
@@ -223,6 +230,7 @@ impl Tailer {
             match self.wal.read_to(next.wal, next.first, wal, &mut budget) {
                 Ok(Reached::Target) => wal.mark(next.first),
                 Ok(Reached::Budget) => break,
+                Ok(Reached::Restart(segment)) if segment < self.known_before => continue,
                 Ok(reached) => {
                     broken = Some(reached);
                     break;
@@ -236,7 +244,7 @@ impl Tailer {
                 None | Some(Ok(Reached::Target)) => wbl.mark(next.first),
                 Some(Ok(Reached::Budget)) => break,
                 // Both happen where the server compacts out-of-order samples and begins the log anew.
-                Some(Ok(Reached::Restart)) => continue,
+                Some(Ok(Reached::Restart(_))) => continue,
                 Some(Ok(Reached::Lost(_))) => {
                     self.wbl.skip_lost();
                     continue;
@@ -263,21 +271,21 @@ impl Tailer {
     fn note_quiet(&mut self) {
         if let Some(until) = self.sightings.read_until() {
             (self.wal.after_ms, self.wbl.after_ms) = (until.wall_ms, until.wall_ms);
+            self.alive_ms = until.wall_ms;
         }
     }
 
     fn broke(&mut self, reached: Reached, now: Stamp) {
         match reached {
-            Reached::Restart => {
+            Reached::Restart(segment) => {
                 self.restart_seen = true;
-                let at = self.wal.end().map_or(0, |end| end.segment);
-                let detail = format!("segment {at} ends without being closed");
+                let detail = format!("segment {segment} ends without being closed");
                 let kinds = (ForkReason::Restart, EventKind::Restart);
-                self.begin_timeline(kinds, self.wal.after_ms.max(0), now, detail);
+                self.begin_timeline(kinds, self.alive_ms, now, detail);
             }
             Reached::Lost(detail) => {
                 let kinds = (ForkReason::Gap, EventKind::Gap);
-                self.begin_timeline(kinds, self.wal.after_ms.max(0), now, detail);
+                self.begin_timeline(kinds, self.alive_ms, now, detail);
                 self.wal.skip_lost();
                 self.wal.after_ms = 0;
             }
@@ -303,6 +311,7 @@ impl Tailer {
             return Ok(());
         }
         self.restart_seen = true;
+        self.known_before = self.wal.watch.last().unwrap_or(0);
         let kinds = if rewritten {
             (ForkReason::Rewritten, EventKind::Rewritten)
         } else {

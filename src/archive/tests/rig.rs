@@ -13,20 +13,20 @@ use crate::bucket::{Bucket, LogKind};
 use crate::envelope::Envelope;
 use crate::model::{SourceName, Ulid};
 use crate::runtime::{Random, random_from_seed};
-use crate::tsdb::wal::{FloatSample, Record};
+use crate::tsdb::wal::{FloatSample, Record, summarize};
 
 /// A record that was written to the made-up log.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Written {
-    pub(super) at_ms: i64,
-    pub(super) position: Position,
+pub(in crate::archive) struct Written {
+    pub(in crate::archive) at_ms: i64,
+    pub(in crate::archive) position: Position,
 }
 
-pub(super) struct Rig {
-    pub(super) archive: Archive,
-    pub(super) random: Random,
-    pub(super) now_ms: i64,
-    pub(super) written: Vec<Written>,
+pub(in crate::archive) struct Rig {
+    pub(in crate::archive) archive: Archive,
+    pub(in crate::archive) random: Random,
+    pub(in crate::archive) now_ms: i64,
+    pub(in crate::archive) written: Vec<Written>,
     end: ChainEnd,
     timeline: u32,
     /// Where the next record begins.
@@ -38,12 +38,16 @@ pub(super) struct Rig {
     fork: Option<Fork>,
 }
 
-pub(super) const POLL_MS: i64 = 50;
+pub(in crate::archive) const POLL_MS: i64 = 50;
 
 impl Rig {
-    pub(super) fn new(seed: u64, now_ms: i64) -> Self {
+    pub(in crate::archive) fn new(seed: u64, now_ms: i64) -> Self {
+        Self::sealed(seed, now_ms, Envelope::none())
+    }
+
+    pub(in crate::archive) fn sealed(seed: u64, now_ms: i64, envelope: Envelope) -> Self {
         let bucket = Bucket::from_store(Arc::new(InMemory::new()));
-        let archive = Archive::new(bucket, Envelope::none(), SourceName::new("prom-a").unwrap());
+        let archive = Archive::new(bucket, envelope, SourceName::new("prom-a").unwrap());
         let noticed = Stamp { wall_ms: now_ms, monotonic_ms: 0 };
         let fork = Fork { parent: None, at: None, reason: ForkReason::Start, noticed, detail: String::new() };
         Self {
@@ -61,7 +65,7 @@ impl Rig {
         }
     }
 
-    pub(super) fn below(&self, n: u64) -> u64 {
+    pub(in crate::archive) fn below(&self, n: u64) -> u64 {
         self.random.next_u64() % n
     }
 
@@ -74,7 +78,7 @@ impl Rig {
     }
 
     /// Lets records come for about a second and appends an entry with them.
-    pub(super) async fn flush(&mut self, with_base: bool) {
+    pub(in crate::archive) async fn flush(&mut self, with_base: bool) {
         let mut builder = PieceBuilder::new(self.timeline, LogKind::Wal, self.wal, self.now_ms);
         let (mut times, follows) = (None, self.read);
         for _ in 0..self.below(8) + 1 {
@@ -103,18 +107,18 @@ impl Rig {
     }
 
     /// Appends an entry that says nothing new.
-    pub(super) async fn heartbeat(&mut self) {
+    pub(in crate::archive) async fn heartbeat(&mut self) {
         self.now_ms += 10_000;
         let entry = self.entry();
         self.append(entry).await;
     }
 
-    pub(super) fn next_segment(&mut self) {
+    pub(in crate::archive) fn next_segment(&mut self) {
         self.wal = LogPosition { segment: self.wal.segment + 1, offset: 0 };
     }
 
     /// Drops two thirds of the segments, as the server does after it has cut a block.
-    pub(super) fn checkpoint(&mut self) {
+    pub(in crate::archive) fn checkpoint(&mut self) {
         let number = self.first_segment + (self.wal.segment.saturating_sub(self.first_segment)) * 2 / 3;
         if number > self.first_segment {
             self.first_segment = number + 1;
@@ -123,7 +127,7 @@ impl Rig {
     }
 
     /// The server starts again; with `lost` it has lost the records since the last but so many.
-    pub(super) fn restart(&mut self, lost: usize) {
+    pub(in crate::archive) fn restart(&mut self, lost: usize) {
         let same = self.written.iter().rev().filter(|w| w.position.wal.segment == self.wal.segment);
         let at = same.skip(lost).map(|w| w.position).find(|p| p.timeline == self.timeline);
         let repaired = lost > 0 && at.is_some();
@@ -137,7 +141,7 @@ impl Rig {
         self.next_segment();
     }
 
-    fn base(&self) -> Base {
+    pub(in crate::archive) fn base(&self) -> Base {
         Base {
             seen: self.stamp(),
             changed_ms: self.now_ms,
@@ -149,7 +153,7 @@ impl Rig {
         }
     }
 
-    fn entry(&mut self) -> Entry {
+    pub(in crate::archive) fn entry(&mut self) -> Entry {
         Entry {
             format: ENTRY_FORMAT,
             source: self.archive.source().clone(),
@@ -169,11 +173,11 @@ impl Rig {
         }
     }
 
-    async fn append(&mut self, mut entry: Entry) {
+    pub(in crate::archive) async fn append(&mut self, mut entry: Entry) {
         self.end = self.archive.append(self.end, &mut entry).await.unwrap();
     }
 
-    async fn put(
+    pub(in crate::archive) async fn put(
         &self,
         builder: PieceBuilder,
         follows: LogPosition,
@@ -181,8 +185,13 @@ impl Rig {
     ) -> PieceEntry {
         let header = builder.header().clone();
         let plain = builder.finish();
-        let stored = compress(&plain, 1);
-        let piece = PieceEntry {
+        let (mut counts, mut series_ref_max) = (BTreeMap::new(), 0);
+        for record in crate::archive::Piece::decode(plain.clone()).unwrap().records() {
+            let Ok(summary) = summarize(record.data) else { continue };
+            *counts.entry(summary.kind.to_string()).or_default() += summary.count as u64;
+            series_ref_max = series_ref_max.max(summary.reference_max.unwrap_or(0));
+        }
+        let mut piece = PieceEntry {
             id: self.random.ulid(self.now_ms),
             timeline: header.timeline,
             log: header.log,
@@ -193,19 +202,23 @@ impl Rig {
             after_ms: header.after_ms,
             seen: self.stamp(),
             sample_times_ms: times,
-            series_ref_max: 9,
-            counts: BTreeMap::from([("samples".to_owned(), 1)]),
+            series_ref_max,
+            counts,
             plain_bytes: plain.len() as u64,
             plain_sha256: Sha256Hash::of(&plain),
-            stored_bytes: stored.len() as u64,
-            stored_sha256: Sha256Hash::of(&stored),
+            stored_bytes: 0,
+            stored_sha256: Sha256Hash::of(&[]),
         };
-        self.archive.bucket().create(&piece.key(self.archive.source()), stored.into()).await.unwrap();
+        let key = piece.key(self.archive.source());
+        let stored = self.archive.seal(&key.to_string(), compress(&plain, 1).into(), &self.random).unwrap();
+        piece.stored_bytes = stored.len() as u64;
+        piece.stored_sha256 = Sha256Hash::of(&stored);
+        self.archive.bucket().create(&key, stored).await.unwrap();
         piece
     }
 
     /// Lives for so many flushes, with checkpoints, segments, restarts and repairs at random.
-    pub(super) async fn live(&mut self, flushes: usize) {
+    pub(in crate::archive) async fn live(&mut self, flushes: usize) {
         for i in 0..flushes {
             match self.below(24) {
                 0 => self.restart(0),
@@ -223,7 +236,7 @@ impl Rig {
     }
 
     /// Returns the records that the server had at a time: the last one that counts, and the first that may not.
-    pub(super) fn known_at(&self, at_ms: i64) -> Option<Position> {
+    pub(in crate::archive) fn known_at(&self, at_ms: i64) -> Option<Position> {
         self.written.iter().rev().find(|w| w.at_ms <= at_ms).map(|w| w.position)
     }
 }

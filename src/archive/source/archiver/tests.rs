@@ -1,0 +1,214 @@
+mod blocks;
+mod divergence;
+mod rig;
+
+use rig::Rig;
+
+use super::*;
+use crate::bucket::LogKind;
+use crate::bucket::tests::failing::Fault;
+use crate::runtime::random_from_seed;
+
+#[tokio::test]
+async fn every_record_is_in_one_piece_with_the_time_at_which_it_was_seen() {
+    let rig = Rig::new();
+    let mut archiver = rig.archiver().await;
+    let mut server = rig.server();
+    server.scrapes(3);
+    rig.turns(&mut archiver, 2).await;
+    server.scrapes(2);
+    server.late_sample();
+    rig.turns(&mut archiver, 1).await;
+    let view = rig.view().await;
+    let timeline = view.newest_timeline().unwrap();
+    assert_eq!((timeline.number, timeline.fork.reason), (1, ForkReason::Start));
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, server.written(LogKind::Wal));
+    assert_eq!(rig.archived(&view, LogKind::Wbl).await, server.written(LogKind::Wbl));
+    assert_eq!(timeline.end.wal, timeline.wal.last().unwrap().end_position());
+    let (first, last) = (&timeline.wal[0], timeline.wal.last().unwrap());
+    assert!(first.seen.wall_ms < last.seen.wall_ms);
+    assert!(first.seen.wall_ms <= last.after_ms && last.after_ms < last.seen.wall_ms, "{last:?}");
+    assert_eq!(first.counts["series"], 3);
+    assert_eq!(first.counts["samples"], 9);
+    assert_eq!(first.series_ref_max, 3);
+    assert!(first.sample_times_ms.is_some());
+}
+
+#[tokio::test]
+async fn a_quiet_server_costs_an_entry_every_ten_seconds() {
+    let rig = Rig::new();
+    let mut archiver = rig.archiver().await;
+    rig.server().scrapes(1);
+    rig.turns(&mut archiver, 3).await;
+    let before = rig.view().await.end.seq;
+    rig.turns(&mut archiver, 30).await;
+    let beats = rig.view().await.end.seq - before;
+    assert!((2..=4).contains(&beats), "{beats}");
+}
+
+#[tokio::test]
+async fn an_archiver_that_was_away_goes_on_where_the_last_one_ended() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(2);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    drop(archiver);
+    server.scrapes(2);
+    server.rotate();
+    server.scrapes(2);
+    server.rotate();
+    server.scrapes(1);
+    // The segment that the archiver was in is truncated meanwhile; its link stays.
+    server.truncate_before(1);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    let view = rig.view().await;
+    assert_eq!(view.timelines.len(), 1, "{:?}", view.events);
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, server.written(LogKind::Wal));
+    assert_eq!(rig.spooled(), ["wal/00000001", "wal/00000002"], "truncated segments are let go");
+    drop(archiver);
+    let starts = view.events.iter().filter(|event| event.kind == EventKind::ArchiverStart).count();
+    assert_eq!(starts, 2);
+}
+
+#[tokio::test]
+async fn the_stop_stores_what_is_left_and_says_so() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(2);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 1).await;
+    server.scrapes(2);
+    rig.stop.start();
+    archiver.run().await.unwrap();
+    let view = rig.view().await;
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, server.written(LogKind::Wal));
+    assert_eq!(view.events.last().unwrap().kind, EventKind::ArchiverStop);
+}
+
+#[tokio::test]
+async fn catching_up_reads_bounded_batches() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    for _ in 0..3 {
+        server.bulk(12 << 20);
+        server.rotate();
+    }
+    server.scrapes(1);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 12).await;
+    let view = rig.view().await;
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, server.written(LogKind::Wal));
+    let pieces = &view.newest_timeline().unwrap().wal;
+    assert!(pieces.len() >= 9, "{}", pieces.len());
+    assert!(pieces.iter().all(|piece| piece.plain_bytes < 6 << 20));
+    assert!(pieces.iter().all(|piece| piece.after_ms == 0 || piece.segment == 3), "none is dated too late");
+}
+
+#[tokio::test]
+async fn an_outage_of_the_store_loses_neither_records_nor_their_times() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(1);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    rig.store.fail_at_random(random_from_seed(1), 100);
+    for _ in 0..20 {
+        server.scrapes(1);
+        rig.clock.advance_ms(1_000);
+        archiver.step().await.unwrap();
+    }
+    server.rotate();
+    server.scrapes(1);
+    server.truncate_before(1);
+    rig.clock.advance_ms(1_000);
+    archiver.step().await.unwrap();
+    let lag = archiver.uploader.instruments.lag.get();
+    assert!((20.0..23.0).contains(&lag), "{lag}");
+    rig.store.stop_failing();
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    assert_eq!(view.timelines.len(), 1);
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, server.written(LogKind::Wal));
+    let piece = view.newest_timeline().unwrap().wal.iter().find(|p| p.end - p.start > 500).unwrap();
+    let archive = rig.archive();
+    let piece = archive.read_piece(piece).await.unwrap();
+    assert!(piece.header().marks.len() >= 15, "{:?}", piece.header());
+    assert_eq!(archiver.uploader.instruments.lag.get(), 0.0);
+}
+
+#[tokio::test]
+async fn lost_replies_of_the_store_leave_one_chain() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    let mut archiver = rig.archiver().await;
+    for round in 0..12 {
+        let faults = [Fault::ReplyLost, Fault::Lost, Fault::None, Fault::FalseConflict];
+        rig.store.plan_puts(&[faults[round % 4], faults[(round / 2) % 4]]);
+        server.scrapes(1);
+        rig.turns(&mut archiver, 1).await;
+    }
+    rig.turns(&mut archiver, 2).await;
+    let view = rig.view().await;
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, server.written(LogKind::Wal));
+}
+
+#[tokio::test]
+async fn a_second_archiver_of_a_source_is_refused() {
+    let rig = Rig::new();
+    rig.server().scrapes(1);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    let failure = Archiver::open(rig.settings(), rig.parts(), rig.stop.clone()).await.unwrap_err();
+    assert!(matches!(failure, ArchiveError::Locked(_)), "{failure}");
+    // One with a data directory of its own, under the same name.
+    let other = Rig::sharing(&rig);
+    other.server().scrapes(1);
+    let mut second = other.archiver().await;
+    other.turns(&mut second, 2).await;
+    rig.server().scrapes(1);
+    rig.clock.advance_ms(20_000);
+    archiver.step().await.unwrap();
+    let published = archiver.publishing.take().unwrap().await.unwrap();
+    let failure = published.unwrap_err();
+    assert!(matches!(failure, ArchiveError::TwoArchivers { .. }), "{failure}");
+    assert_eq!(failure.kind().exit_code(), 4);
+}
+
+#[tokio::test]
+async fn a_step_of_the_wall_clock_is_an_event() {
+    let rig = Rig::new();
+    rig.server().scrapes(1);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    archiver.drift_ms -= 3_600_000;
+    rig.turns(&mut archiver, 2).await;
+    let view = rig.view().await;
+    let step = view.events.iter().find(|event| event.kind == EventKind::ClockStep).unwrap();
+    assert!(step.detail.contains("3600000"), "{step:?}");
+}
+
+#[tokio::test]
+async fn files_are_held_open_where_nothing_may_be_written() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(1);
+    let spool = Arc::new(Spool::descriptors(rig.dir.path()));
+    let random = random_from_seed(5);
+    let mut tailer = Tailer::open(rig.archive(), random, rig.dir.path(), Arc::clone(&spool), None).unwrap();
+    let at = |ms: i64| Stamp { wall_ms: rig::START_MS + ms, monotonic_ms: ms };
+    tailer.look(at(0), true).unwrap();
+    server.rotate();
+    server.scrapes(1);
+    tailer.look(at(50), false).unwrap();
+    server.truncate_before(1);
+    tailer.look(at(1_000), true).unwrap();
+    let batch = tailer.read(at(1_000)).unwrap();
+    let ends: Vec<u32> = batch.pieces.iter().map(|piece| piece.entry.segment).collect();
+    assert_eq!(ends, [0, 1]);
+    assert!(spool.bytes() > 0, "the deleted segment is still held");
+    tailer.release(&batch.position).unwrap();
+    assert_eq!(spool.bytes(), 0);
+    assert!(!rig.dir.path().join("perennial-spool").exists());
+}

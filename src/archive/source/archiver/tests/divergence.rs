@@ -1,0 +1,236 @@
+use super::rig::Rig;
+use super::*;
+use crate::archive::{ArchiveView, LogPosition, Timeline};
+
+fn newest(view: &ArchiveView) -> &Timeline {
+    view.newest_timeline().unwrap()
+}
+
+#[tokio::test]
+async fn a_segment_that_was_not_closed_tells_of_a_restart() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(2);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    let at = server.position();
+    server.crash();
+    server.scrapes(2);
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    let timeline = newest(&view);
+    assert_eq!((timeline.number, timeline.fork.reason), (2, ForkReason::Restart));
+    assert_eq!((timeline.fork.parent, timeline.fork.at.unwrap().wal), (Some(1), at));
+    assert!(timeline.wal.iter().all(|piece| piece.segment == 1));
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, server.written(LogKind::Wal));
+    assert!(view.events.iter().any(|event| event.kind == EventKind::Restart));
+    assert_eq!(view.bases.last().unwrap().position.timeline, 2, "the new timeline has a base");
+}
+
+#[tokio::test]
+async fn a_closed_segment_begins_no_timeline() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    let mut archiver = rig.archiver().await;
+    for _ in 0..3 {
+        server.scrapes(2);
+        server.rotate();
+        rig.turns(&mut archiver, 1).await;
+    }
+    assert_eq!(rig.view().await.timelines.len(), 1);
+}
+
+#[tokio::test]
+async fn after_a_repair_both_timelines_are_there() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(5);
+    server.rotate();
+    server.scrapes(1);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    let before = rig.view().await;
+    let all = server.written(LogKind::Wal);
+    // Four of six records of segment 0 stay, segment 1 is gone, and what was not read yet is only in the spool.
+    server.scrapes(1);
+    rig.look(&mut archiver).await;
+    let unread = server.written(LogKind::Wal).last().cloned();
+    server.repair(0, 4);
+    server.scrapes(2);
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    assert_eq!(newest(&view).fork.reason, ForkReason::Repair, "{:?}", view.events);
+    let at = newest(&view).fork.at.unwrap().wal;
+    assert_eq!(at.segment, 0);
+    let mut expected = all[..4].to_vec();
+    expected.extend(server.written(LogKind::Wal)[all.len() + 1..].iter().cloned());
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, expected);
+    let parent = &view.timelines[&1];
+    assert!(parent.end.wal > before.timelines[&1].end.wal, "the unread record was archived");
+    let mut whole = all;
+    whole.extend(unread);
+    assert_eq!(rig.archived_to(&view, LogKind::Wal, &parent.end).await, whole);
+}
+
+#[tokio::test]
+async fn a_repair_while_no_archiver_ran_is_found_at_the_start() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(5);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    drop(archiver);
+    let all = server.written(LogKind::Wal);
+    server.repair(0, 3);
+    server.scrapes(2);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    assert_eq!(newest(&view).fork.reason, ForkReason::Repair);
+    let mut expected = all[..3].to_vec();
+    expected.extend(server.written(LogKind::Wal)[all.len()..].iter().cloned());
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, expected);
+    assert_eq!(rig.archived_to(&view, LogKind::Wal, &view.timelines[&1].end).await, all);
+}
+
+#[tokio::test]
+async fn a_lost_tail_stays_on_the_old_timeline() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(5);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    let all = server.written(LogKind::Wal);
+    drop(archiver);
+    server.lose_tail(9);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 1).await;
+    // The server starts, and repairs the torn record.
+    server.repair(0, 5);
+    server.scrapes(1);
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    let mut expected = all[..5].to_vec();
+    expected.extend(server.written(LogKind::Wal)[all.len()..].iter().cloned());
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, expected);
+    assert_eq!(rig.archived_to(&view, LogKind::Wal, &view.timelines[&1].end).await, all);
+    assert_eq!(view.timelines[&2].fork.reason, ForkReason::Repair);
+}
+
+#[tokio::test]
+async fn a_segment_with_other_records_is_read_again() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(5);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    drop(archiver);
+    // Another log is put in its place, as when a copy is restored.
+    let other = Rig::new();
+    let mut copy = other.server();
+    copy.delete();
+    copy.scrapes(7);
+    let (from, to) = (other.dir.path().join("wal/00000000"), rig.dir.path().join("wal/00000000"));
+    std::fs::copy(from, rig.dir.path().join("copy")).unwrap();
+    std::fs::rename(rig.dir.path().join("copy"), to).unwrap();
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    let view = rig.view().await;
+    assert_eq!(newest(&view).fork.reason, ForkReason::Rewritten, "{:?}", view.events);
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, copy.written(LogKind::Wal));
+}
+
+#[tokio::test]
+async fn without_a_spool_the_newest_piece_tells_other_records() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(5);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    drop(archiver);
+    std::fs::remove_dir_all(rig.dir.path().join("perennial-spool")).unwrap();
+    let mut archiver = rig.archiver().await;
+    server.scrapes(1);
+    rig.turns(&mut archiver, 2).await;
+    assert_eq!(rig.view().await.timelines.len(), 1, "the same records go on");
+    drop(archiver);
+    std::fs::remove_dir_all(rig.dir.path().join("perennial-spool")).unwrap();
+    std::fs::remove_dir_all(rig.dir.path().join("wal")).unwrap();
+    let mut other = rig.server();
+    other.delete();
+    other.scrapes(12);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    let view = rig.view().await;
+    assert_eq!(newest(&view).fork.reason, ForkReason::Rewritten);
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, other.written(LogKind::Wal));
+}
+
+#[tokio::test]
+async fn records_that_nobody_kept_are_a_gap() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(3);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    drop(archiver);
+    std::fs::remove_dir_all(rig.dir.path().join("perennial-spool")).unwrap();
+    let end = server.position();
+    server.scrapes(1);
+    server.rotate();
+    server.scrapes(1);
+    server.rotate();
+    server.scrapes(2);
+    server.checkpoint(1);
+    rig.clock.advance_ms(600_000);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    let timeline = newest(&view);
+    assert_eq!((timeline.fork.reason, timeline.fork.at.unwrap().wal), (ForkReason::Gap, end));
+    assert_eq!(timeline.wal[0].start_position(), LogPosition { segment: 2, offset: 0 });
+    assert_eq!(timeline.wal[0].after_ms, 0);
+    let base = view.bases.last().unwrap();
+    assert_eq!(base.position.timeline, timeline.number);
+    assert_eq!(base.checkpoint.as_ref().unwrap().number, 1);
+    let cuts = view.pieces_to(LogKind::Wal, 2, &timeline.end).unwrap();
+    assert_eq!(cuts.last().unwrap().piece.end_position(), timeline.end.wal);
+    assert!(archiver.uploader.instruments.gaps.get() >= 600.0);
+}
+
+#[tokio::test]
+async fn a_log_that_was_removed_and_begun_again_shares_only_what_is_the_same() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(2);
+    server.rotate();
+    server.scrapes(2);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    std::fs::remove_dir_all(rig.dir.path().join("wal")).unwrap();
+    let mut again = rig.server();
+    again.scrapes(4);
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    let at = newest(&view).fork.at.unwrap().wal;
+    assert!(at.segment == 0 && at.offset < 200, "the series are the same: {:?}", view.events);
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, again.written(LogKind::Wal));
+}
+
+#[tokio::test]
+async fn a_delete_in_the_log_is_an_event_before_its_record() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(2);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    let before = server.position();
+    server.delete();
+    server.scrapes(1);
+    rig.turns(&mut archiver, 2).await;
+    let view = rig.view().await;
+    let event = view.events.iter().find(|event| event.kind == EventKind::Delete).unwrap();
+    assert_eq!(event.position.wal, before);
+    assert!(event.detail.contains("1 series"), "{event:?}");
+    assert!(event.at_ms > rig::START_MS);
+}

@@ -1,0 +1,151 @@
+//! Upkeep as jobs.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::super::Failure;
+use super::super::lock::LockArgs;
+use super::metrics::UpkeepMetrics;
+use super::print;
+use super::work::Upkeep;
+use crate::archive::{RetentionPolicy, VerifyProgress, VerifySettings};
+use crate::bucket::LockMode;
+use crate::jobs::{JobError, JobFunction, JobKinds, JobReport, Parameters};
+use crate::model::{ErrorKind, SourceName, parse_duration_ms};
+use crate::runtime::Shutdown;
+
+/// Adds the functions of all kinds of upkeep.
+pub(in crate::cli) fn provide(
+    kinds: JobKinds,
+    upkeep: &Upkeep,
+    lock: &LockArgs,
+    metrics: &UpkeepMetrics,
+) -> JobKinds {
+    let mode = lock.mode.of();
+    kinds
+        .provide(
+            "archive-roll-up",
+            each(upkeep, |upkeep, _, source| async move {
+                let report = upkeep.roll_up(&source).await?;
+                Ok((
+                    format!("{source}: {} pieces in place of {}", report.pieces, report.replaced_pieces),
+                    json!(report),
+                ))
+            }),
+        )
+        .provide("archive-retention", each(upkeep, retention))
+        .provide("archive-verify", {
+            let metrics = metrics.clone();
+            each(upkeep, move |upkeep, parameters, source| {
+                verify(upkeep, parameters, source, metrics.clone())
+            })
+        })
+        .provide(
+            "archive-lock-extension",
+            each(upkeep, move |upkeep, parameters, source| extend(upkeep, parameters, source, mode)),
+        )
+}
+
+/// What the work on one source came to: one line, and the same for programs.
+type Outcome = Result<(String, serde_json::Value), Failure>;
+
+/// Makes a job's function that does its work for each source in turn; a failure does not keep it from the others.
+fn each<F, W>(upkeep: &Upkeep, work: W) -> JobFunction
+where
+    F: Future<Output = Outcome> + Send + 'static,
+    W: Fn(Upkeep, Parameters, SourceName) -> F + Send + Sync + 'static,
+{
+    let (upkeep, work) = (upkeep.clone(), Arc::new(work));
+    Arc::new(move |parameters: Parameters, stop: Shutdown| {
+        let (upkeep, work) = (upkeep.clone(), Arc::clone(&work));
+        Box::pin(async move {
+            let sources = upkeep.sources(parameters.text("source")?).await.map_err(job_error)?;
+            let (mut lines, mut details, mut failure) = (Vec::new(), serde_json::Map::new(), None);
+            for source in sources {
+                let worked = tokio::select! {
+                    worked = work(upkeep.clone(), parameters.clone(), source.clone()) => worked,
+                    () = stop.wait() => return Err(JobError::Stopped),
+                };
+                match worked {
+                    Ok((line, value)) => {
+                        lines.push(line);
+                        details.insert(source.to_string(), value);
+                    }
+                    Err(error) => {
+                        tracing::error!(%source, error = error.message, "upkeep of an archive failed");
+                        failure = Some(worse(failure, error));
+                    }
+                }
+            }
+            match failure {
+                Some(failure) => Err(job_error(failure)),
+                None => Ok(JobReport::new(lines.join("; ")).with_details(details.into())),
+            }
+        })
+    })
+}
+
+/// Damage is told before what may pass.
+fn worse(before: Option<Failure>, next: Failure) -> Failure {
+    match before {
+        Some(before) if before.kind == ErrorKind::Corrupt || next.kind != ErrorKind::Corrupt => before,
+        _ => next,
+    }
+}
+
+fn job_error(failure: Failure) -> JobError {
+    JobError::failed(failure.kind, failure.message)
+}
+
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
+async fn retention(upkeep: Upkeep, parameters: Parameters, source: SourceName) -> Outcome {
+    let number = |name: &str| -> Result<u32, Failure> {
+        Ok(u32::try_from(parameters.count(name)?).unwrap_or(u32::MAX))
+    };
+    let policy = RetentionPolicy {
+        window_ms: parameters.duration_ms("window")?,
+        hourly: number("hourly")?,
+        daily: number("daily")?,
+        weekly: number("weekly")?,
+        monthly: number("monthly")?,
+        yearly: number("yearly")?,
+    };
+    let report = upkeep.retain(&source, &policy, parameters.duration_ms("delete_delay")?).await?;
+    let line =
+        format!("{source}: {} objects marked, {} deleted", report.marked_objects, report.deleted_objects);
+    Ok((line, json!(report)))
+}
+
+async fn verify(
+    upkeep: Upkeep,
+    parameters: Parameters,
+    source: SourceName,
+    metrics: UpkeepMetrics,
+) -> Outcome {
+    let invalid = |message: String| Failure::new(ErrorKind::Invalid, message);
+    let window_ms = match parameters.text("window")? {
+        "none" => None,
+        text => Some(parse_duration_ms(text).map_err(|e| invalid(format!("window: {e}; or none")))?),
+    };
+    let level = parameters.text("level")?.parse().map_err(|e| invalid(format!("level: {e}")))?;
+    let settings = VerifySettings { level, share: parameters.count("share")?, window_ms };
+    let report = upkeep.verify(&source, settings, &VerifyProgress::default()).await?;
+    metrics.verified(&report, upkeep.now_ms());
+    for finding in &report.findings {
+        tracing::error!(%source, %level, key = finding.key, what = finding.what, "a finding in an archive");
+    }
+    super::sound(&report)?;
+    Ok((print::verdict(&report), json!(report)))
+}
+
+async fn extend(upkeep: Upkeep, parameters: Parameters, source: SourceName, mode: LockMode) -> Outcome {
+    let report = upkeep.extend_locks(&source, mode, parameters.duration_ms("retain")?).await?;
+    Ok((format!("{source}: {}", print::locks(&report)), json!(report)))
+}

@@ -1,0 +1,328 @@
+//! `perennial archive` beyond the archiver: roll-up, retention, holds, verification, locks. Each is also a kind of job.
+//!
+//! The commands and the jobs share the functions of `work`; this file has the flags, `print` what people read.
+
+mod jobs;
+mod metrics;
+mod print;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::compose::Base;
+use super::encryption::EncryptionArgs;
+use super::flags::{CommonArgs, Output, duration, positive_duration};
+use super::lock::LockArgs;
+use super::{Failure, print_line};
+use crate::archive::{RetentionPolicy, VerifyLevel, VerifyProgress, VerifyReport, VerifySettings};
+use crate::model::{ErrorKind, SourceName, Ulid, parse_instant_ms};
+
+pub(super) use jobs::provide;
+pub(super) use metrics::UpkeepMetrics;
+pub(super) use work::Upkeep;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What keeps an archive in order.
+#[derive(Debug, Subcommand)]
+pub(super) enum UpkeepCommand {
+    /// Joins settled entries into chapters and small pieces into large ones: fewer objects, fewer bytes.
+    #[command(after_help = "Example:\n  perennial archive roll-up prod-a --objstore.config-file bucket.yml")]
+    RollUp(PlainArgs),
+    /// Deletes what neither the window nor a restore point needs, in two phases: marked now, deleted after a delay.
+    #[command(after_help = "Examples:\n  perennial archive retain prod-a --window 7d --dry-run\n  \
+perennial archive retain prod-a --window 14d --hourly 48 --daily 35 --weekly 12 --monthly 24")]
+    Retain(RetainArgs),
+    /// Keeps every second of a range of time, whatever retention says, until it is released.
+    #[command(after_help = "Example:\n  perennial archive hold prod-a --from 2026-11-22T14:00:00Z \
+--to 2026-11-22T15:00:00Z --reason 'incident 4711'")]
+    Hold(HoldArgs),
+    /// Ends a hold.
+    #[command(after_help = "Example:\n  perennial archive release prod-a 01M81CS08PS78Y0A1MAFVX1ZS4 \
+--reason 'incident 4711 is closed'")]
+    Release(ReleaseArgs),
+    /// Lists the holds.
+    Holds(PlainArgs),
+    /// Checks that an archive is whole and can be read. Exit code 5 where it is not, each object named.
+    #[command(after_help = "Examples:\n  perennial archive verify prod-a --level L1 --window 7d\n  \
+perennial archive verify prod-a --level L3 --encryption.identity-file key.txt --output json")]
+    Verify(VerifyArgs),
+    /// Locks what is needed for longer (S3 Object Lock), so that retention decides what goes and nobody else.
+    #[command(after_help = "Example:\n  perennial archive extend-locks prod-a --retain 8d")]
+    ExtendLocks(ExtendArgs),
+}
+
+/// Flags of every command on one archive.
+#[derive(Debug, Args)]
+pub(super) struct PlainArgs {
+    /// The archive's source.
+    #[arg(value_name = "SOURCE")]
+    source: SourceName,
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    encryption: EncryptionArgs,
+    #[command(flatten)]
+    lock: LockArgs,
+    /// How to print.
+    #[arg(long, default_value = "table", value_enum)]
+    output: Output,
+}
+
+/// Flags of `archive retain`.
+#[derive(Debug, Args)]
+pub(super) struct RetainArgs {
+    #[command(flatten)]
+    plain: PlainArgs,
+    /// Every second of so long before the newest entry stays restorable.
+    #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = positive_duration)]
+    window: Duration,
+    /// Before the window: the newest restore point of each of so many hours.
+    #[arg(long, default_value_t = 48, value_name = "N")]
+    hourly: u32,
+    /// Of so many days.
+    #[arg(long, default_value_t = 35, value_name = "N")]
+    daily: u32,
+    /// Of so many weeks.
+    #[arg(long, default_value_t = 12, value_name = "N")]
+    weekly: u32,
+    /// Of so many months.
+    #[arg(long, default_value_t = 24, value_name = "N")]
+    monthly: u32,
+    /// Of so many years.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    yearly: u32,
+    /// From mark to deletion. Also the age below which nothing is marked, so at least as long as an upload takes.
+    #[arg(long = "delete-delay", default_value = "24h", value_name = "DURATION", value_parser = duration)]
+    delete_delay: Duration,
+    /// Only say what would go.
+    #[arg(long = "dry-run")]
+    dry_run: bool,
+}
+
+/// Flags of `archive hold`.
+#[derive(Debug, Args)]
+pub(super) struct HoldArgs {
+    #[command(flatten)]
+    plain: PlainArgs,
+    /// The first moment.
+    #[arg(long, value_name = "T")]
+    from: String,
+    /// The last moment.
+    #[arg(long, value_name = "T")]
+    to: String,
+    /// Why, for whoever reads it later.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// Flags of `archive release`.
+#[derive(Debug, Args)]
+pub(super) struct ReleaseArgs {
+    #[command(flatten)]
+    plain: PlainArgs,
+    /// The hold's id, as `archive holds` shows it.
+    #[arg(value_name = "ID")]
+    id: Ulid,
+    /// Why, for whoever reads it later.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// Flags of `archive verify`.
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    plain: PlainArgs,
+    /// L1 lists: chain, inventory, continuity. L2 also hashes a share of the objects. L3 reads and decodes everything.
+    #[arg(long, value_name = "LEVEL")]
+    level: VerifyLevel,
+    /// L2 reads one part out of so many, another one each day.
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    share: u64,
+    /// Also a finding: not every second of so long before the newest entry can be restored.
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    window: Option<Duration>,
+}
+
+/// Flags of `archive extend-locks`.
+#[derive(Debug, Args)]
+pub(super) struct ExtendArgs {
+    #[command(flatten)]
+    plain: PlainArgs,
+    /// From now on, what is needed stays locked for so long.
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    retain: Duration,
+}
+
+pub(super) async fn run(command: UpkeepCommand) -> Result<(), Failure> {
+    match command {
+        UpkeepCommand::RollUp(args) => roll_up(&args).await,
+        UpkeepCommand::Retain(args) => retain(&args).await,
+        UpkeepCommand::Hold(args) => hold(&args).await,
+        UpkeepCommand::Release(args) => release(&args).await,
+        UpkeepCommand::Holds(args) => holds(&args).await,
+        UpkeepCommand::Verify(args) => verify(&args).await,
+        UpkeepCommand::ExtendLocks(args) => extend_locks(&args).await,
+    }
+}
+
+impl PlainArgs {
+    async fn start(&self, writes: bool) -> Result<Upkeep, Failure> {
+        self.common.start_logging();
+        let base = Base::inspect(&self.common).await?;
+        let envelope =
+            if writes { self.encryption.sealing(&base.random)? } else { self.encryption.reading()? };
+        let bucket = self.lock.apply(base.bucket.clone(), &base.clock).await?;
+        Ok(Upkeep::new(&base, bucket, envelope))
+    }
+
+    fn is_json(&self) -> bool {
+        self.output == Output::Json
+    }
+
+    fn print<T: serde::Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) {
+        if self.is_json() { print_line(json_text(value)) } else { print_line(text(value)) }
+    }
+
+    /// Shows that something goes on; only where somebody looks.
+    fn spinner(&self, what: &'static str) -> ProgressBar {
+        if self.is_json() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
+fn json_text<T: serde::Serialize>(value: &T) -> String {
+    // Reports are plain data; what cannot be written as JSON would be a defect, seen as null.
+    let value = serde_json::to_value(value).unwrap_or_default();
+    format!("{value:#}")
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+async fn roll_up(args: &PlainArgs) -> Result<(), Failure> {
+    let upkeep = args.start(true).await?;
+    let spinner = args.spinner("rolling up");
+    let report = upkeep.roll_up(&args.source).await;
+    spinner.finish_and_clear();
+    args.print(&report?, print::roll_up);
+    Ok(())
+}
+
+impl RetainArgs {
+    fn policy(&self) -> RetentionPolicy {
+        let Self { hourly, daily, weekly, monthly, yearly, .. } = *self;
+        RetentionPolicy { window_ms: milliseconds(self.window), hourly, daily, weekly, monthly, yearly }
+    }
+}
+
+async fn retain(args: &RetainArgs) -> Result<(), Failure> {
+    let (plain, policy) = (&args.plain, args.policy());
+    if args.delete_delay < DAY && !args.dry_run {
+        tracing::warn!("--delete-delay is below 1d: who deletes by mistake has less time to notice");
+    }
+    let upkeep = plain.start(false).await?;
+    let delay_ms = milliseconds(args.delete_delay);
+    let spinner = plain.spinner("looking for what may go");
+    if args.dry_run {
+        let plan = upkeep.retention_plan(&plain.source, &policy, delay_ms).await;
+        spinner.finish_and_clear();
+        plain.print(&plan?, print::retention_plan);
+    } else {
+        let report = upkeep.retain(&plain.source, &policy, delay_ms).await;
+        spinner.finish_and_clear();
+        plain.print(&report?, print::retention);
+    }
+    Ok(())
+}
+
+async fn hold(args: &HoldArgs) -> Result<(), Failure> {
+    let upkeep = args.plain.start(false).await?;
+    let now_ms = upkeep.now_ms();
+    let time = |flag: &str, text: &str| {
+        parse_instant_ms(text, now_ms).map_err(|e| Failure::new(ErrorKind::Invalid, format!("{flag}: {e}")))
+    };
+    let range = (time("--from", &args.from)?, time("--to", &args.to)?);
+    let hold = upkeep.hold(&args.plain.source, range, &args.reason).await?;
+    args.plain.print(&hold, |hold| print::holds(std::slice::from_ref(hold)));
+    Ok(())
+}
+
+async fn release(args: &ReleaseArgs) -> Result<(), Failure> {
+    let upkeep = args.plain.start(false).await?;
+    let release = upkeep.release(&args.plain.source, args.id, &args.reason).await?;
+    args.plain.print(&release, |_| format!("released {}", args.id));
+    Ok(())
+}
+
+async fn holds(args: &PlainArgs) -> Result<(), Failure> {
+    let upkeep = args.start(false).await?;
+    let holds = upkeep.holds(&args.source).await?;
+    args.print(&holds, |holds| print::holds(holds));
+    Ok(())
+}
+
+async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
+    let upkeep = args.plain.start(false).await?;
+    let settings =
+        VerifySettings { level: args.level, share: args.share, window_ms: args.window.map(milliseconds) };
+    let progress = VerifyProgress::default();
+    let bar = if args.plain.is_json() { ProgressBar::hidden() } else { verify_bar(&progress) };
+    let report = upkeep.verify(&args.plain.source, settings, &progress).await;
+    bar.finish_and_clear();
+    let report = report?;
+    args.plain.print(&report, print::verification);
+    sound(&report)
+}
+
+/// Follows a verification until it ends.
+fn verify_bar(progress: &VerifyProgress) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message("verifying");
+    let template = "{spinner} {msg} {bytes} of {total_bytes} {bytes_per_sec} {eta}";
+    let bar = match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    };
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let (shown, progress) = (bar.downgrade(), progress.clone());
+    tokio::spawn(async move {
+        while let Some(bar) = shown.upgrade().filter(|bar| !bar.is_finished()) {
+            let (read, all) = progress.bytes();
+            bar.set_length(all.max(read));
+            bar.set_position(read);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    bar
+}
+
+/// Turns findings into the failure that the exit code tells.
+fn sound(report: &VerifyReport) -> Result<(), Failure> {
+    if report.is_sound() {
+        return Ok(());
+    }
+    let kind = if report.findings.is_empty() { ErrorKind::Unavailable } else { ErrorKind::Corrupt };
+    Err(Failure::new(kind, print::verdict(report)))
+}
+
+async fn extend_locks(args: &ExtendArgs) -> Result<(), Failure> {
+    let upkeep = args.plain.start(false).await?;
+    let spinner = args.plain.spinner("extending locks");
+    let mode = args.plain.lock.mode.of();
+    let report = upkeep.extend_locks(&args.plain.source, mode, milliseconds(args.retain)).await;
+    spinner.finish_and_clear();
+    args.plain.print(&report?, print::locks);
+    Ok(())
+}

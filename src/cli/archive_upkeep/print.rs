@@ -1,0 +1,177 @@
+//! Reports as people read them.
+
+use bytesize::ByteSize;
+use comfy_table::{Table, presets};
+
+use super::work::PlannedRetention;
+use crate::archive::{
+    Held, Hold, LockReport, RestorePoint, RetentionReport, RollUpReport, VerifyLevel, VerifyReport,
+};
+use crate::model::format_time_ms;
+
+/// So many findings are printed for people; JSON has all.
+const FINDINGS_SHOWN: usize = 200;
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table
+}
+
+fn pairs<const N: usize>(rows: [(&str, String); N]) -> String {
+    let mut table = table();
+    for (name, value) in rows.into_iter().filter(|(_, value)| !value.is_empty()) {
+        table.add_row([name.to_owned(), value]);
+    }
+    table.to_string()
+}
+
+fn sized(count: u64, what: &str, bytes: u64) -> String {
+    format!("{count} {what}, {}", ByteSize(bytes))
+}
+
+pub(super) fn roll_up(report: &RollUpReport) -> String {
+    let RollUpReport { chapters, replaced_links, replaced_pieces, pieces, replaced_bytes, bytes } = *report;
+    if chapters == 0 {
+        return "nothing has settled that could be rolled up".to_owned();
+    }
+    pairs([
+        ("chapters", format!("{chapters}, in place of {replaced_links} entries and chapters")),
+        ("pieces", format!("{pieces}, in place of {replaced_pieces}")),
+        ("size", format!("{}, in place of {}", ByteSize(bytes), ByteSize(replaced_bytes))),
+    ])
+}
+
+fn points_table(points: &[RestorePoint]) -> String {
+    if points.is_empty() {
+        return String::new();
+    }
+    let mut table = table();
+    table.set_header(["RESTORE POINT", "KEPT BY"]);
+    for point in points {
+        table.add_row([format_time_ms(point.at_ms), point.kept_by.join(", ")]);
+    }
+    format!("\n\n{table}")
+}
+
+pub(super) fn retention_plan(plan: &PlannedRetention) -> String {
+    let facts = pairs([
+        ("every second since", format_time_ms(plan.window_start_ms)),
+        ("restore points", plan.points.len().to_string()),
+        ("holds", plan.holds.len().to_string()),
+        (
+            "would go",
+            format!(
+                "{} bases, {}",
+                plan.dropped_bases,
+                sized(plan.dropped_pieces as u64, "pieces", plan.dropped_piece_bytes)
+            ),
+        ),
+    ]);
+    format!("{facts}{}\n\nnothing was changed (--dry-run)", points_table(&plan.points))
+}
+
+pub(super) fn retention(report: &RetentionReport) -> String {
+    let locked = match report.locked_objects {
+        0 => String::new(),
+        locked => format!("{locked} objects, tried again at the next run"),
+    };
+    let facts = pairs([
+        ("every second since", format_time_ms(report.window_start_ms)),
+        ("restore points", report.points.len().to_string()),
+        ("dropped", format!("{} bases, {} pieces", report.dropped_bases, report.dropped_pieces)),
+        ("marked for deletion", sized(report.marked_objects as u64, "objects", report.marked_bytes)),
+        ("deleted", format!("{} objects, marked earlier", report.deleted_objects)),
+        ("still locked", locked),
+    ]);
+    format!("{facts}{}", points_table(&report.points))
+}
+
+pub(super) fn holds(holds: &[Hold]) -> String {
+    if holds.is_empty() {
+        return "no holds".to_owned();
+    }
+    let mut table = table();
+    table.set_header(["ID", "FROM", "TO", "MADE", "REASON"]);
+    for hold in holds {
+        let Held::Range { from_ms, to_ms } = hold.what else { continue };
+        table.add_row([
+            hold.id.to_string(),
+            format_time_ms(from_ms),
+            format_time_ms(to_ms),
+            format_time_ms(hold.made_ms),
+            hold.reason.clone(),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(super) fn locks(report: &LockReport) -> String {
+    let what = sized(report.objects, "objects", report.bytes);
+    format!("{what}, locked until {} or longer", format_time_ms(report.until_ms))
+}
+
+/// Returns what a verification came to, in one line.
+pub(super) fn verdict(report: &VerifyReport) -> String {
+    let VerifyReport { source, level, findings, omitted_findings, unavailable, .. } = report;
+    let count = findings.len() as u64 + omitted_findings;
+    match (findings.first(), unavailable.first()) {
+        (None, None) => {
+            let read = match level {
+                VerifyLevel::L1 => String::new(),
+                _ => format!(", {} of them read", sized(report.read_objects, "objects", report.read_bytes)),
+            };
+            format!("{source} is sound at {level}: {}{read}", sized(report.objects, "objects", report.bytes))
+        }
+        (Some(first), _) => {
+            format!("{source} has {count} findings at {level}, the first one: {}: {}", first.key, first.what)
+        }
+        (None, Some(first)) => format!(
+            "{source}: {} objects could not be read, the first one: {}: {}; run it again",
+            unavailable.len(),
+            first.key,
+            first.what
+        ),
+    }
+}
+
+pub(super) fn verification(report: &VerifyReport) -> String {
+    let time = |ms: Option<i64>| ms.map(format_time_ms).unwrap_or_default();
+    let read = match report.level {
+        VerifyLevel::L1 => String::new(),
+        _ => sized(report.read_objects, "objects", report.read_bytes),
+    };
+    let decoded = match report.level {
+        VerifyLevel::L3 => {
+            format!("{} records and {} blocks, {} samples", report.records, report.blocks, report.samples)
+        }
+        _ => String::new(),
+    };
+    let unnamed = match report.unnamed_objects {
+        0 => String::new(),
+        count => format!("{}: under way, or to be collected", sized(count, "objects", report.unnamed_bytes)),
+    };
+    let sealed = match report.sealed_manifests {
+        0 => String::new(),
+        count => format!("{count} blocks: their parts were only counted, as there is no key"),
+    };
+    let facts = pairs([
+        ("source", report.source.to_string()),
+        ("level", report.level.to_string()),
+        ("objects", sized(report.objects, "named", report.bytes)),
+        ("missing", report.missing_objects.to_string()),
+        ("unnamed", unnamed),
+        ("encrypted", sealed),
+        ("read", read),
+        ("decoded", decoded),
+        ("every second since", time(report.continuous_since_ms)),
+        ("newest entry", time(report.newest_ms)),
+        ("findings", (report.findings.len() as u64 + report.omitted_findings).to_string()),
+    ]);
+    let mut findings = table();
+    findings.set_header(["OBJECT", "FINDING"]);
+    for finding in report.findings.iter().chain(&report.unavailable).take(FINDINGS_SHOWN) {
+        findings.add_row([&finding.key, &finding.what]);
+    }
+    if report.is_sound() { facts } else { format!("{facts}\n\n{findings}") }
+}

@@ -1,0 +1,58 @@
+//! Flags for S3 Object Lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::Failure;
+use super::flags::positive_duration;
+use crate::bucket::{Bucket, LockMode, LockSettings};
+use crate::model::ErrorKind;
+use crate::runtime::Clock;
+
+/// Who can end a lock before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Mode {
+    /// Nobody.
+    Compliance,
+    /// Those with the permission to bypass it.
+    Governance,
+}
+
+impl Mode {
+    pub(super) const fn of(self) -> LockMode {
+        match self {
+            Self::Compliance => LockMode::Compliance,
+            Self::Governance => LockMode::Governance,
+        }
+    }
+}
+
+/// Whether what is stored is locked against deletion.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LockArgs {
+    /// Lock every object that is stored for so long (S3 Object Lock). Longer than the window of retention, and
+    /// `archive extend-locks` as a job: what is still needed is locked again before it runs out. A lock costs nothing,
+    /// but what is locked is paid for until it ends.
+    #[arg(long = "lock.retain", id = "lock_retain", value_name = "DURATION", value_parser = positive_duration)]
+    retain: Option<Duration>,
+    /// Who can end a lock before its time.
+    #[arg(long = "lock.mode", id = "lock_mode", default_value = "governance", value_enum)]
+    pub(super) mode: Mode,
+}
+
+impl LockArgs {
+    /// Returns the bucket with locks on what is created from now on, where that was asked for.
+    pub(super) async fn apply(&self, bucket: Bucket, clock: &Arc<dyn Clock>) -> Result<Bucket, Failure> {
+        let Some(retain) = self.retain else { return Ok(bucket) };
+        let retain_ms = i64::try_from(retain.as_millis()).unwrap_or(i64::MAX);
+        let settings = LockSettings { mode: self.mode.of(), retain_ms };
+        bucket.with_lock(settings, Arc::clone(clock)).await.map_err(|error| {
+            let reason = crate::model::error_chain(&error);
+            let kind =
+                if error.kind() == ErrorKind::Internal { ErrorKind::Unavailable } else { error.kind() };
+            Failure::new(kind, format!("--lock.retain: {reason}"))
+        })
+    }
+}
