@@ -9,7 +9,7 @@ DATA_DIR ?= data
 # Tests that start servers wait on each other when too many run at once.
 TEST_THREADS ?= 4
 
-.PHONY: run demo build test test-tools lint soak bench fuzz
+.PHONY: run demo demo-restore build test test-tools lint soak bench fuzz
 
 run: ## Build and start everything in one process, on ./data
 	cargo run --release -- standalone --data-dir $(DATA_DIR)
@@ -20,6 +20,10 @@ build: ## The program as it is released
 demo: ## Also start node_exporter and a Prometheus that writes here and reads back
 	cargo build --release --locked
 	tests/demo.sh
+
+demo-restore: ## An incident from the delete to the data being back, with a real Prometheus
+	cargo build --release --locked
+	tests/demo-restore.sh
 
 test-tools: ## Install what the tests need (Debian packages need root)
 	tests/install.sh
@@ -32,9 +36,11 @@ lint: test-tools
 test: lint ## Everything: format, lints, dependencies, unit and integration tests with real peers
 	PERENNIAL_REQUIRE_PEERS=1 cargo test --locked --features failpoints -- --test-threads=$(TEST_THREADS)
 
-soak: test-tools ## Kill the process 200 times, scrape for ten minutes
+soak: test-tools ## Kill the processes 200 and 100 times, scrape for ten minutes, restore to 50 times
 	PERENNIAL_REQUIRE_PEERS=1 PERENNIAL_KILL_CYCLES=200 PERENNIAL_SCRAPE_SECONDS=600 \
-	  cargo test --locked --features failpoints --test it -- --nocapture kill:: peers::
+	  PERENNIAL_ARCHIVER_KILLS=100 PERENNIAL_RESTORE_TIMES=50 PERENNIAL_RESTORE_STRIDE=1 PERENNIAL_SCENE_SECONDS=300 \
+	  cargo test --locked --features failpoints --test it -- --nocapture --test-threads=$(TEST_THREADS) \
+	    kill:: peers:: archive:: restore::
 
 bench: test-tools ## The table of docs/benchmarks.md, with the peers in the same run
 	cargo bench --locked --profile figures --bench engine

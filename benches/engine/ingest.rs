@@ -79,7 +79,8 @@ async fn both(passes: &[Arc<Pass>], url: &str, server: &Process) -> [f64; 2] {
     rates
 }
 
-async fn send(pass: &Arc<Pass>, url: &str) {
+/// Sends a pass over its connections.
+pub(crate) async fn send(pass: &Arc<Pass>, url: &str) {
     let connections = (0..CONNECTIONS).map(|connection| {
         let (pass, url) = (Arc::clone(pass), url.to_owned());
         tokio::spawn(async move {

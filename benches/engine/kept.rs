@@ -73,10 +73,19 @@ async fn perennial_bytes(held: &SampleSet, cut_ms: i64) -> f64 {
 
 /// Sends the samples of `[start, end)` a minute at a time.
 pub(crate) async fn send(held: &SampleSet, start: i64, end: i64, remote: &RemoteWrite) {
+    send_slices(held, (start, end), SLICE_MS, remote).await;
+}
+
+/// Sends all samples, as many milliseconds of them at a time.
+pub(crate) async fn send_every(held: &SampleSet, slice_ms: i64, remote: &RemoteWrite) {
+    send_slices(held, (i64::MIN, i64::MAX), slice_ms, remote).await;
+}
+
+async fn send_slices(held: &SampleSet, (start, end): (i64, i64), slice_ms: i64, remote: &RemoteWrite) {
     let (first, last) = bounds(held);
     let mut slice = first.max(start);
     while slice <= last && slice < end {
-        let until = (slice + SLICE_MS).min(end);
+        let until = (slice + slice_ms).min(end);
         let series: Vec<Series> = held
             .series
             .iter()

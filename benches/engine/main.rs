@@ -1,6 +1,8 @@
-//! The figures of `docs/benchmarks.md`: ingest, bytes kept and StoreAPI, with the peers in the same run.
+//! The figures of `docs/benchmarks.md`: ingest, bytes kept, StoreAPI, archive and restore, with the peers in the same
+//! run.
 //!
-//! `make bench` runs all; `cargo bench --bench engine -- ingest` runs one of `ingest`, `bytes`, `store`. Servers are
+//! `make bench` runs all; `cargo bench --bench engine -- ingest` runs one of `ingest`, `bytes`, `store`, `latency`,
+//! `archiver`, `rolled-up`, `restore`. Servers are
 //! processes of their own and are charged with the CPU time that the kernel counts for them; this process only sends
 //! bodies that it prepared before, and reads.
 
@@ -15,6 +17,8 @@ mod floor;
 mod ingest;
 mod kept;
 mod load;
+mod restorable;
+mod restored;
 mod servers;
 mod store;
 #[allow(dead_code, unused_imports, reason = "shared with the integration tests, which use all of it")]
@@ -37,6 +41,18 @@ async fn main() {
     }
     if wanted("store") {
         store::measure(&mut table).await;
+    }
+    if wanted("latency") {
+        restorable::latency(&mut table).await;
+    }
+    if wanted("archiver") {
+        restorable::cost(&mut table).await;
+    }
+    if wanted("rolled-up") {
+        restorable::kept(&mut table).await;
+    }
+    if wanted("restore") {
+        restored::measure(&mut table).await;
     }
     println!("\n{table}");
 }

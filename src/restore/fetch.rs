@@ -196,7 +196,6 @@ impl Fetcher<'_> {
                 (destination.file.upload, self.fetch_part(destination, part, offset).await)
             }
         };
-        crash_point("restore.after-object");
         fetched.map_err(|error| Obstacle::of(id, error))
     }
 
@@ -218,7 +217,9 @@ impl Fetcher<'_> {
                 check_hash(&key, &stored, sha256)?;
                 std::fs::write(&path, &stored).map_err(RestoreError::file(&path))
             })
-            .await?
+            .await??;
+        crash_point("restore.after-object");
+        Ok(())
     }
 
     async fn fetch_part(
@@ -244,6 +245,7 @@ impl Fetcher<'_> {
         });
         written.await??;
         self.journal.add_part(&destination.name, part);
+        crash_point("restore.after-object");
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "these tests run real processes in real time")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and may talk")]
 
+mod archive;
 mod bombs;
 mod export;
 mod fuzz;
@@ -12,6 +13,7 @@ mod peers;
 mod properties;
 mod protection;
 mod recording;
+mod restore;
 mod restore_serve;
 mod roles;
 mod rollback;

@@ -259,7 +259,11 @@ impl Tailer {
                 None | Some(Ok(Reached::Target)) => wbl.mark(next.first),
                 Some(Ok(Reached::Budget)) => break,
                 // Both happen where the server compacts out-of-order samples and begins the log anew.
-                Some(Ok(Reached::Restart(_) | Reached::Lost(_))) => continue,
+                Some(Ok(Reached::Restart(_))) => continue,
+                Some(Ok(Reached::Lost(_))) => {
+                    self.wbl.skip_lost();
+                    continue;
+                }
                 Some(Err(error)) => {
                     self.warn_unread(LogKind::Wbl, &error);
                     break;
@@ -297,6 +301,7 @@ impl Tailer {
             Reached::Lost(detail) => {
                 let kinds = (ForkReason::Gap, EventKind::Gap);
                 self.begin_timeline(kinds, self.alive_ms, now, detail);
+                self.wal.skip_lost();
                 self.wal.after_ms = 0;
             }
             Reached::Target | Reached::Budget => {}

@@ -152,10 +152,10 @@ impl Collected {
         if late.is_empty() {
             return in_order;
         }
-        // Stable: of two with one time the in-order one comes first and stays, of late ones the first.
-        in_order.append(&mut late);
-        in_order.sort_by_key(|(ts_ms, _)| *ts_ms);
-        in_order.dedup_by_key(|(ts_ms, _)| *ts_ms);
-        in_order
+        // Stable: of two with one time the late one comes first and stays, of late ones the first.
+        late.append(&mut in_order);
+        late.sort_by_key(|(ts_ms, _)| *ts_ms);
+        late.dedup_by_key(|(ts_ms, _)| *ts_ms);
+        late
     }
 }

@@ -14,7 +14,8 @@
 //!
 //! **Invariants**
 //! - A sample counts if its time is after the newest in-order one of its series before it; late samples count always.
-//!   Of two with one time the in-order one stays.
+//!   Of two
+//!   with one time the late one stays, as in a query to a running server.
 //! - Samples before the cut-off are left out, but late ones.
 //! - Two records that give one label set two numbers mean one series, unless the series was given up in between.
 //! - The blocks carry the hint `from-out-of-order`, so that they do not move the cut-off: what the restored log holds is

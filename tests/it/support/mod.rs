@@ -5,9 +5,15 @@
 //! that is not installed makes a test say loudly what it skipped; with `PERENNIAL_REQUIRE_PEERS=1` (set by
 //! `make test`) that is a failure.
 
+mod archiver;
+mod catalog;
 mod chunk;
+mod crash_points;
+mod dump;
 mod exporters;
+mod fault_proxy;
 mod http;
+mod load;
 mod perennial;
 mod ports;
 mod process;
@@ -20,9 +26,20 @@ mod s3;
 mod samples;
 mod seed;
 mod store_api;
+mod tsdb_server;
 
+#[allow(unused_imports, reason = "the bench uses all of it")]
+pub(crate) use archiver::{
+    ArchiverSetup, LocalBucket, RestoreCommand, SOURCE, assert_code, local_bucket_config, path_text,
+    time_text,
+};
+pub(crate) use catalog::{CatalogFiles, archive_folder, files_below, tree};
+pub(crate) use crash_points::crash_points;
+pub(crate) use dump::{Dump, copy_folder};
 pub(crate) use exporters::{NodeExporter, Postgres, PostgresExporter, Redis, RedisExporter};
+pub(crate) use fault_proxy::{Fault, FaultProxy};
 pub(crate) use http::client;
+pub(crate) use load::{Book, LATE_METRIC, LOAD_METRIC, Load, now_ms};
 pub(crate) use perennial::{Perennial, Setup};
 pub(crate) use ports::free_port;
 pub(crate) use process::{Process, program};
@@ -35,6 +52,7 @@ pub(crate) use s3::S3Server;
 pub(crate) use samples::{LabelPairs, SampleSet, label_pairs};
 pub(crate) use seed::seeded;
 pub(crate) use store_api::StoreApi;
+pub(crate) use tsdb_server::{TsdbOptions, TsdbServer};
 
 use std::io::Write;
 

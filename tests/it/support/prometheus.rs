@@ -54,7 +54,7 @@ impl PrometheusConfig {
 pub(crate) struct Prometheus {
     pub(crate) process: Process,
     pub(crate) port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Prometheus {
@@ -73,11 +73,17 @@ impl Prometheus {
         let mut process = Process::start(name, &mut command, &folder.path().join("log"));
         let ready = format!("http://127.0.0.1:{port}/-/ready");
         process.wait_ready(START_LIMIT, async || answers(&ready).await).await;
-        Self { process, port, _folder: folder }
+        Self { process, port, folder }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Its data directory.
+    #[allow(dead_code, reason = "the bench uses it")]
+    pub(crate) fn data_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("tsdb")
     }
 
     /// A client of its remote read, which gives every bit of what it holds.

@@ -30,11 +30,23 @@ struct SampleMessage {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct ExemplarMessage {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<LabelMessage>,
+    #[prost(double, tag = "2")]
+    value: f64,
+    #[prost(int64, tag = "3")]
+    ts_ms: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct SeriesMessage {
     #[prost(message, repeated, tag = "1")]
     labels: Vec<LabelMessage>,
     #[prost(message, repeated, tag = "2")]
     samples: Vec<SampleMessage>,
+    #[prost(message, repeated, tag = "3")]
+    exemplars: Vec<ExemplarMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -97,15 +109,27 @@ impl RemoteWrite {
         let timeseries = series
             .iter()
             .map(|s| SeriesMessage {
-                labels: s
-                    .labels
-                    .iter()
-                    .map(|(name, value)| LabelMessage { name: name.clone(), value: value.clone() })
-                    .collect(),
+                labels: label_messages(&s.labels),
                 samples: sample_messages(s),
+                exemplars: Vec::new(),
             })
             .collect();
         WriteMessage { timeseries }.encode_to_vec()
+    }
+
+    /// Sends one series whose every sample has an exemplar with a trace id of its own.
+    pub(crate) async fn send_with_exemplars(&self, series: &Series) -> Result<Ack, reqwest::Error> {
+        let exemplar = |(ts_ms, bits): &(i64, u64)| {
+            let labels = label_messages(&vec![("trace_id".to_owned(), format!("trace-{ts_ms}"))]);
+            ExemplarMessage { labels, value: f64::from_bits(*bits), ts_ms: *ts_ms }
+        };
+        let message = SeriesMessage {
+            labels: label_messages(&series.labels),
+            samples: sample_messages(series),
+            exemplars: series.samples.iter().map(exemplar).collect(),
+        };
+        let body = compress(&WriteMessage { timeseries: vec![message] }.encode_to_vec());
+        self.send_body(body, "application/x-protobuf").await
     }
 
     /// Returns the snappy body of a 2.0 request.
@@ -162,6 +186,10 @@ impl RemoteWrite {
         let samples_written = written.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
         Ok(Ack { status: answer.status().as_u16(), samples_written, body: answer.text().await? })
     }
+}
+
+fn label_messages(labels: &LabelPairs) -> Vec<LabelMessage> {
+    labels.iter().map(|(name, value)| LabelMessage { name: name.clone(), value: value.clone() }).collect()
 }
 
 fn sample_messages(series: &Series) -> Vec<SampleMessage> {
