@@ -13,14 +13,17 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::base::MadeBase;
+use super::collect::SharedDigests;
 use super::instruments::{ArchiverMetrics, Instruments, seconds};
+use super::publish::SealedObjects;
 use super::scan::{KEPT, Scan, Signature};
+use super::seed::seed;
 use super::spool::{Spool, SpoolMode};
 use super::tailer::{Batch, Tailer};
 use super::upload::Uploader;
 use crate::archive::{
-    Archive, ArchiveError, Base, ChainEnd, ENTRY_FORMAT, Entry, Event, EventKind, ForkReason, ServerFacts,
-    Stamp, UnknownFields,
+    Archive, ArchiveError, ArchiveView, Base, ChainEnd, DigestBuilder, ENTRY_FORMAT, Entry, Event, EventKind,
+    ForkReason, ServerFacts, Stamp, UnknownFields,
 };
 use crate::bucket::Bucket;
 use crate::envelope::Envelope;
@@ -51,6 +54,8 @@ pub struct ArchiverSettings {
     pub flush: Duration,
     /// How often the logs are looked at.
     pub poll: Duration,
+    /// What each digest covers, of sample time.
+    pub digest_range: Duration,
 }
 
 /// What an archiver works with.
@@ -80,6 +85,7 @@ pub struct Archiver {
     uploader: Uploader,
     spool: Arc<Spool>,
     tailer: Arc<Mutex<Tailer>>,
+    digests: SharedDigests,
     end: ChainEnd,
     publishing: Task<Result<(ChainEnd, Entry), ArchiveError>>,
     /// The first look that saw something of what is being stored.
@@ -126,12 +132,16 @@ impl Archiver {
             Err(error) => return Err(error),
         };
         let in_data_dir = |source| ArchiveError::File { path: settings.data_dir.clone(), source };
+        let range_ms = i64::try_from(settings.digest_range.as_millis()).unwrap_or(i64::MAX);
+        let digests = Arc::new(Mutex::new(DigestBuilder::new(range_ms, clock.now_ms())));
+        let read_to = view.as_ref().and_then(ArchiveView::newest_timeline).map(|timeline| timeline.end.wal);
         let mut tailer = Tailer::open(
             archive.clone(),
             random.clone(),
             &settings.data_dir,
             Arc::clone(&spool),
             view.as_ref(),
+            Arc::clone(&digests),
         )
         .map_err(in_data_dir)?;
         spool.release_folder(KEPT).map_err(in_data_dir)?;
@@ -144,7 +154,9 @@ impl Archiver {
         }
         let facts = view.as_ref().and_then(|view| view.servers.last()).map(|(_, facts)| facts.clone());
         let last_base = view.as_ref().and_then(|view| view.bases.last()).cloned().map(Arc::new);
+        tokio::spawn(seed(Arc::clone(&digests), settings.data_dir.clone(), read_to, cpu.clone()));
         Ok(Self {
+            digests,
             id: random.ulid(now.wall_ms),
             uploader: Uploader { archive, cpu, random, clock, stop, instruments },
             settings,
@@ -287,18 +299,20 @@ impl Archiver {
             if let Some(gap) = gap.filter(|_| fork.reason == ForkReason::Gap) {
                 let missing_ms = now.wall_ms.saturating_sub(gap.at_ms).max(0);
                 self.uploader.instruments.gaps.inc_by(seconds(missing_ms));
+                let (digests, data_dir) = (Arc::clone(&self.digests), self.settings.data_dir.clone());
+                tokio::spawn(seed(digests, data_dir, None, self.uploader.cpu.clone()));
             }
             // The new timeline gets a base of its own.
             self.signature = None;
         }
         (self.last_batch_ms, self.more, self.storing_since) = (now.monotonic_ms, batch.more, batch.since);
-        let (entry, pieces) = self.entry(batch);
+        let (entry, objects) = self.entry(batch);
         let (uploader, end) = (self.uploader.clone(), self.end);
-        self.publishing = Some(tokio::spawn(async move { uploader.publish(end, pieces, entry).await }));
+        self.publishing = Some(tokio::spawn(async move { uploader.publish(end, objects, entry).await }));
         Ok(())
     }
 
-    fn entry(&mut self, batch: Batch) -> (Entry, Vec<super::collect::SealedPiece>) {
+    fn entry(&mut self, batch: Batch) -> (Entry, SealedObjects) {
         let made = self.now();
         let mut events = std::mem::take(&mut self.events);
         events.extend(batch.events);
@@ -317,10 +331,10 @@ impl Archiver {
             base: self.bases.pop_front(),
             events,
             server,
-            digests: Vec::new(),
+            digests: batch.digests.iter().map(|digest| digest.entry.clone()).collect(),
             unknown: UnknownFields::new(),
         };
-        (entry, batch.pieces)
+        (entry, (batch.pieces, batch.digests))
     }
 
     fn published(&mut self, published: Result<(ChainEnd, Entry), ArchiveError>) -> Result<(), ArchiveError> {
