@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -66,6 +67,10 @@ pub(super) struct RunArgs {
     /// How often the server's logs are looked at: how exactly the time of a record is known.
     #[arg(long = "poll", default_value = "50ms", value_name = "DURATION", value_parser = positive_duration)]
     poll: Duration,
+    /// What one digest covers, of sample time: counts and hashes of every series' samples, against which drills prove
+    /// a restore. Shorter: drills cover more of the newest samples, more bytes.
+    #[arg(long = "digest.range", default_value = "1h", value_name = "DURATION", value_parser = positive_duration)]
+    digest_range: Duration,
     /// Where HTTP listens: /metrics and probes.
     #[arg(long = "http-address", default_value = "127.0.0.1:10912", value_name = "ADDRESS")]
     http_address: SocketAddr,
@@ -122,6 +127,7 @@ impl RunArgs {
             prometheus_url: entry.url,
             flush: self.flush,
             poll: self.poll,
+            digest_range: self.digest_range,
         };
         Ok(entries.into_iter().map(settings).collect())
     }
@@ -153,7 +159,7 @@ async fn archive(args: &RunArgs) -> Result<(), Failure> {
         bucket,
         envelope,
         cpu: base.cpu.clone(),
-        clock: base.clock.clone(),
+        clock: Arc::clone(&base.clock),
         random: base.random.clone(),
         metrics: ArchiverMetrics::registered(&base.metrics),
     };

@@ -1,5 +1,8 @@
 //! The archiver's loop.
 
+mod bases;
+mod server;
+
 use std::collections::VecDeque;
 use std::io::ErrorKind as IoErrorKind;
 use std::path::PathBuf;
@@ -9,16 +12,18 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use super::base::{BaseMaker, MadeBase};
-use super::facts::FactsClient;
+use super::base::MadeBase;
+use super::collect::SharedDigests;
 use super::instruments::{ArchiverMetrics, Instruments, seconds};
-use super::scan::{KEPT, Scan, Signature, keep, list};
+use super::publish::SealedObjects;
+use super::scan::{KEPT, Scan, Signature};
+use super::seed::seed;
 use super::spool::{Spool, SpoolMode};
 use super::tailer::{Batch, Tailer};
 use super::upload::Uploader;
 use crate::archive::{
-    Archive, ArchiveError, Base, ChainEnd, ENTRY_FORMAT, Entry, Event, EventKind, ForkReason, ServerFacts,
-    Stamp, UnknownFields,
+    Archive, ArchiveError, ArchiveView, Base, ChainEnd, DigestBuilder, ENTRY_FORMAT, Entry, Event, EventKind,
+    ForkReason, ServerFacts, Stamp, UnknownFields,
 };
 use crate::bucket::Bucket;
 use crate::envelope::Envelope;
@@ -30,14 +35,8 @@ const HEARTBEAT_MS: i64 = 10_000;
 
 const SCAN_MS: i64 = 1_000;
 
-/// How often the server is asked when it was started.
-const ASK_MS: i64 = 5_000;
-
 /// A batch is read before its time where so many bytes wait.
 const EAGER_BYTES: u64 = 1 << 20;
-
-/// So many scans wait at most; then the newest takes the place of the one before.
-const SCANS_MAX: usize = 64;
 
 /// The wall clock was set where it moves so much against the other one.
 const CLOCK_STEP_MS: i64 = 2_000;
@@ -55,6 +54,8 @@ pub struct ArchiverSettings {
     pub flush: Duration,
     /// How often the logs are looked at.
     pub poll: Duration,
+    /// What each digest covers, of sample time.
+    pub digest_range: Duration,
 }
 
 /// What an archiver works with.
@@ -84,6 +85,7 @@ pub struct Archiver {
     uploader: Uploader,
     spool: Arc<Spool>,
     tailer: Arc<Mutex<Tailer>>,
+    digests: SharedDigests,
     end: ChainEnd,
     publishing: Task<Result<(ChainEnd, Entry), ArchiveError>>,
     /// The first look that saw something of what is being stored.
@@ -130,12 +132,16 @@ impl Archiver {
             Err(error) => return Err(error),
         };
         let in_data_dir = |source| ArchiveError::File { path: settings.data_dir.clone(), source };
+        let range_ms = i64::try_from(settings.digest_range.as_millis()).unwrap_or(i64::MAX);
+        let digests = Arc::new(Mutex::new(DigestBuilder::new(range_ms, clock.now_ms())));
+        let read_to = view.as_ref().and_then(ArchiveView::newest_timeline).map(|timeline| timeline.end.wal);
         let mut tailer = Tailer::open(
             archive.clone(),
             random.clone(),
             &settings.data_dir,
             Arc::clone(&spool),
             view.as_ref(),
+            Arc::clone(&digests),
         )
         .map_err(in_data_dir)?;
         spool.release_folder(KEPT).map_err(in_data_dir)?;
@@ -148,7 +154,9 @@ impl Archiver {
         }
         let facts = view.as_ref().and_then(|view| view.servers.last()).map(|(_, facts)| facts.clone());
         let last_base = view.as_ref().and_then(|view| view.bases.last()).cloned().map(Arc::new);
+        tokio::spawn(seed(Arc::clone(&digests), settings.data_dir.clone(), read_to, cpu.clone()));
         Ok(Self {
+            digests,
             id: random.ulid(now.wall_ms),
             uploader: Uploader { archive, cpu, random, clock, stop, instruments },
             settings,
@@ -291,18 +299,20 @@ impl Archiver {
             if let Some(gap) = gap.filter(|_| fork.reason == ForkReason::Gap) {
                 let missing_ms = now.wall_ms.saturating_sub(gap.at_ms).max(0);
                 self.uploader.instruments.gaps.inc_by(seconds(missing_ms));
+                let (digests, data_dir) = (Arc::clone(&self.digests), self.settings.data_dir.clone());
+                tokio::spawn(seed(digests, data_dir, None, self.uploader.cpu.clone()));
             }
             // The new timeline gets a base of its own.
             self.signature = None;
         }
         (self.last_batch_ms, self.more, self.storing_since) = (now.monotonic_ms, batch.more, batch.since);
-        let (entry, pieces) = self.entry(batch);
+        let (entry, objects) = self.entry(batch);
         let (uploader, end) = (self.uploader.clone(), self.end);
-        self.publishing = Some(tokio::spawn(async move { uploader.publish(end, pieces, entry).await }));
+        self.publishing = Some(tokio::spawn(async move { uploader.publish(end, objects, entry).await }));
         Ok(())
     }
 
-    fn entry(&mut self, batch: Batch) -> (Entry, Vec<super::collect::SealedPiece>) {
+    fn entry(&mut self, batch: Batch) -> (Entry, SealedObjects) {
         let made = self.now();
         let mut events = std::mem::take(&mut self.events);
         events.extend(batch.events);
@@ -321,10 +331,10 @@ impl Archiver {
             base: self.bases.pop_front(),
             events,
             server,
-            digests: Vec::new(),
+            digests: batch.digests.iter().map(|digest| digest.entry.clone()).collect(),
             unknown: UnknownFields::new(),
         };
-        (entry, batch.pieces)
+        (entry, (batch.pieces, batch.digests))
     }
 
     fn published(&mut self, published: Result<(ChainEnd, Entry), ArchiveError>) -> Result<(), ArchiveError> {
@@ -343,129 +353,6 @@ impl Archiver {
             tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");
         }
         Ok(())
-    }
-
-    /// Lets go of blocks and checkpoints once nothing waits to be stored or named.
-    fn release_base(&self) {
-        if !self.scans.is_empty() || self.making.is_some() || !self.bases.is_empty() {
-            return;
-        }
-        if let Err(error) = self.spool.release_folder(KEPT) {
-            tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");
-        }
-    }
-
-    /// Lists what lies beside the logs; keeps it where it changed.
-    async fn scan(&mut self) -> Result<(), ArchiveError> {
-        let Some(logs) = self.tailer().logs_seen() else { return Ok(()) };
-        let (data_dir, spool) = (self.settings.data_dir.clone(), Arc::clone(&self.spool));
-        let before = self.signature.clone();
-        let scanned = self.uploader.cpu.run(move || {
-            let signature = list(&data_dir)?;
-            if before.as_ref() == Some(&signature) {
-                return Ok(None);
-            }
-            keep(&data_dir, &spool, logs, (signature, before.as_ref()))
-        });
-        match scanned.await? {
-            Ok(Some(scan)) => self.take_scan(scan),
-            Ok(None) => {}
-            // Something was deleted while it was looked at: the next scan sees what is left.
-            Err(error) if error.kind() == IoErrorKind::NotFound => {}
-            Err(error) => {
-                let source = &self.settings.source;
-                tracing::warn!(%source, %error, "cannot list the server's blocks, trying again");
-            }
-        }
-        Ok(())
-    }
-
-    fn take_scan(&mut self, scan: Scan) {
-        self.signature = Some(scan.signature.clone());
-        for (id, reason) in &scan.unreadable {
-            if !self.unreadable.contains(id) {
-                self.unreadable.push(*id);
-                tracing::warn!(source = %self.settings.source, block = %id, reason, "a block cannot be archived");
-                self.events.push(Event {
-                    kind: EventKind::BlockUnreadable,
-                    at_ms: scan.logs.seen.wall_ms,
-                    position: scan.logs.position,
-                    block: Some(*id),
-                    detail: reason.clone(),
-                });
-            }
-        }
-        if self.scans.len() >= SCANS_MAX {
-            self.scans.pop_back();
-        }
-        self.scans.push_back(scan);
-    }
-
-    fn make_next(&mut self) {
-        if self.making.is_some() {
-            return;
-        }
-        let Some(scan) = self.scans.pop_front() else { return };
-        let maker = BaseMaker { uploader: self.uploader.clone(), spool: Arc::clone(&self.spool) };
-        let before = self.last_base.clone();
-        self.making = Some(tokio::spawn(async move { maker.make(scan, before).await }));
-    }
-
-    fn made(&mut self, made: Result<Result<MadeBase, ArchiveError>, ArchiveError>) {
-        match made.and_then(|made| made) {
-            Ok(MadeBase { base, events, uploads }) => {
-                self.uploader.instruments.base_uploads.inc_by(uploads);
-                self.events.extend(events);
-                if let Some(base) = base {
-                    self.last_base = Some(Arc::new(base.clone()));
-                    self.bases.push_back(base);
-                } else {
-                    self.release_base();
-                }
-            }
-            Err(error) => {
-                let source = &self.settings.source;
-                tracing::warn!(%source, error = error_chain(&error), "cannot archive the server's blocks, trying again");
-                self.signature = None;
-            }
-        }
-    }
-
-    /// Asks the server who it is, now and then.
-    fn ask(&mut self, now: Stamp) {
-        let Some(url) = &self.settings.prometheus_url else { return };
-        if self.asking.is_some() || now.monotonic_ms.saturating_sub(self.last_ask_ms) < ASK_MS {
-            return;
-        }
-        self.last_ask_ms = now.monotonic_ms;
-        let known = self.facts.as_ref().filter(|_| self.announced).and_then(|facts| facts.started_ms);
-        let url = url.clone();
-        self.asking = Some(tokio::spawn(async move {
-            let client = FactsClient::new(&url)?;
-            if known.is_some() && client.started_ms().await? == known {
-                return Ok(None);
-            }
-            client.facts().await.map(Some)
-        }));
-    }
-
-    fn told(&mut self, told: Result<Result<Option<ServerFacts>, reqwest::Error>, ArchiveError>) {
-        match told {
-            Ok(Ok(Some(facts))) => {
-                let before = self.facts.as_ref().and_then(|facts| facts.started_ms);
-                if let Some(started_ms) = facts.started_ms.filter(|now| before.is_some_and(|b| b != *now)) {
-                    self.tailer().tell_restart(started_ms);
-                }
-                self.facts_are_news |= self.facts.as_ref() != Some(&facts);
-                self.facts = Some(facts);
-            }
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => {
-                let source = &self.settings.source;
-                tracing::debug!(%source, error = error_chain(&error), "the server does not answer");
-            }
-            Err(error) => tracing::warn!(error = error_chain(&error), "asking the server failed"),
-        }
     }
 
     fn show_lag(&self, now: Stamp) {

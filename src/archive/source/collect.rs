@@ -1,11 +1,12 @@
 //! Collects the records of a batch into pieces, and seals them.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use crate::archive::{
-    Archive, ArchiveError, LogPosition, PieceBuilder, PieceEntry, Sha256Hash, Stamp, compress,
+    Archive, ArchiveError, DigestBuilder, LogPosition, PieceBuilder, PieceEntry, Sha256Hash, Stamp, compress,
 };
 use crate::bucket::{LogKind, ObjectKey};
 use crate::runtime::Random;
@@ -59,11 +60,19 @@ struct Open {
     series_ref_max: u64,
 }
 
+/// What all records are added up in.
+pub(super) type SharedDigests = Arc<Mutex<DigestBuilder>>;
+
+pub(super) fn lock_digests(digests: &Mutex<DigestBuilder>) -> MutexGuard<'_, DigestBuilder> {
+    digests.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Takes the records of one log, in order.
 #[derive(Debug)]
 pub(super) struct Collector {
     timeline: u32,
     log: LogKind,
+    digests: SharedDigests,
     open: Option<Open>,
     /// Pieces with the stamp at which their last record was seen.
     full: Vec<(Open, Stamp)>,
@@ -71,8 +80,8 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    pub(super) fn new(timeline: u32, log: LogKind) -> Self {
-        Self { timeline, log, open: None, full: Vec::new(), deletes: Vec::new() }
+    pub(super) fn new(timeline: u32, log: LogKind, digests: SharedDigests) -> Self {
+        Self { timeline, log, digests, open: None, full: Vec::new(), deletes: Vec::new() }
     }
 
     /// Takes a record: every record that is archived passes here.
@@ -87,6 +96,7 @@ impl Collector {
             series_ref_max: 0,
         });
         open.builder.push(end, data);
+        lock_digests(&self.digests).record(log, data);
         // What does not decode is archived as it is: a newer server may know it.
         if let Ok(summary) = summarize(data) {
             open.count(&summary);

@@ -36,6 +36,7 @@ mod log_tail;
 mod publish;
 mod resume;
 mod scan;
+mod seed;
 mod segments;
 mod sightings;
 mod spool;

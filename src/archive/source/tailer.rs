@@ -5,13 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::collect::{Collector, LoggedDelete, SealedPiece};
+use super::collect::{Collector, LoggedDelete, SealedPiece, SharedDigests, lock_digests};
 use super::log_tail::{LogTail, Reached};
 use super::segments::{Found, Listing, LogWatch, Segment, kept_segments};
 use super::sightings::Sightings;
 use super::spool::Spool;
 use crate::archive::{
-    Archive, ArchiveError, ArchiveView, Event, EventKind, Fork, ForkReason, LogPosition, Position, Stamp,
+    Archive, ArchiveError, ArchiveView, Digest, Event, EventKind, Fork, ForkReason, LogPosition, Position,
+    SealedDigest, Stamp,
 };
 use crate::bucket::LogKind;
 use crate::runtime::Random;
@@ -23,6 +24,7 @@ const BATCH_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) pieces: Vec<SealedPiece>,
+    pub(super) digests: Vec<SealedDigest>,
     pub(super) position: Position,
     pub(super) fork: Option<Fork>,
     pub(super) events: Vec<Event>,
@@ -44,6 +46,7 @@ pub(super) struct LogsSeen {
 /// Reads both logs of one server.
 #[derive(Debug)]
 pub(super) struct Tailer {
+    digests: SharedDigests,
     archive: Archive,
     random: Random,
     spool: Arc<Spool>,
@@ -73,6 +76,7 @@ impl Tailer {
         data_dir: &Path,
         spool: Arc<Spool>,
         view: Option<&ArchiveView>,
+        digests: SharedDigests,
     ) -> io::Result<Self> {
         let timeline = view.and_then(ArchiveView::newest_timeline);
         let tail = |log: LogKind| -> io::Result<LogTail> {
@@ -91,6 +95,7 @@ impl Tailer {
             wal,
             wbl,
             timeline: timeline.map_or(0, |timeline| timeline.number),
+            digests,
             sightings: Sightings::new(),
             differs: false,
             fork: None,
@@ -207,8 +212,8 @@ impl Tailer {
         }
         let fork = self.fork.take();
         let since = self.waits_since();
-        let mut wal = Collector::new(self.timeline, LogKind::Wal);
-        let mut wbl = Collector::new(self.timeline, LogKind::Wbl);
+        let mut wal = Collector::new(self.timeline, LogKind::Wal, Arc::clone(&self.digests));
+        let mut wbl = Collector::new(self.timeline, LogKind::Wbl, Arc::clone(&self.digests));
         let broken = self.collect(&mut wal, &mut wbl);
         let mut events = std::mem::take(&mut self.events);
         let position = self.position();
@@ -219,7 +224,17 @@ impl Tailer {
             self.broke(reached, now);
         }
         let more = !self.sightings.is_read() || self.fork.is_some();
-        Ok(Batch { pieces, position, fork, events, since, more })
+        let digests = self.closed_digests(position, now)?;
+        Ok(Batch { pieces, digests, position, fork, events, since, more })
+    }
+
+    /// Seals what is known of the ranges that have passed.
+    fn closed_digests(&self, position: Position, now: Stamp) -> Result<Vec<SealedDigest>, ArchiveError> {
+        let closed = lock_digests(&self.digests).closed(now.wall_ms);
+        let seal = |digest: Digest| {
+            digest.seal(&self.archive, position, self.random.ulid(now.wall_ms), &self.random)
+        };
+        closed.into_iter().map(seal).collect()
     }
 
     /// Reads sighting by sighting, the WAL before the log of out-of-order samples, until the batch is full.
@@ -330,6 +345,10 @@ impl Tailer {
         detail: String,
     ) {
         tracing::info!(source = %self.archive.source(), reason = reason.name(), detail, "a new timeline begins");
+        // After a mere restart the server knows what it had written.
+        if reason != ForkReason::Restart {
+            lock_digests(&self.digests).forget_open(now.wall_ms);
+        }
         let at = self.position();
         // Forks that meet before an entry was made are one; the first reason is the cause.
         if let Some(fork) = &mut self.fork {

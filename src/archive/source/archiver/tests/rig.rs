@@ -59,6 +59,7 @@ impl Rig {
             prometheus_url: None,
             flush: Duration::from_secs(1),
             poll: Duration::from_millis(50),
+            digest_range: Duration::from_secs(3_600),
         }
     }
 
