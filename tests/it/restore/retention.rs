@@ -80,6 +80,7 @@ async fn every_time_in_the_window_restores_after_roll_up_and_after_retention() {
     let Some(scene) = scene(test).await else { return };
     let mut random = seeded(test);
     let bucket = scene.bucket_copy();
+    verified(&bucket, "as it was archived");
     roll_up(bucket.path()).await;
     verified(&bucket, "after roll-up");
     restores_within(scene, &bucket, scene.window_ms, &mut random).await;
