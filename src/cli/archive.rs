@@ -25,6 +25,7 @@ use crate::server::{admin_routes, serve_http};
 
 /// What can be done with the archiver.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once a process")]
 pub(super) enum ArchiveCommand {
     /// Archives the data directory of a live Prometheus, second by second.
     #[command(

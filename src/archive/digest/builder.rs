@@ -146,12 +146,12 @@ impl DigestBuilder {
         let (range_ms, whole_from_ms) = (self.range_ms, self.whole_from_ms);
         let page = self.pages.get_mut((reference / PAGE_SERIES) as usize).and_then(Option::as_mut);
         let Some(page) = page else {
-            self.undeclared += 1;
+            self.undeclared += u64::from(ts_ms >= whole_from_ms);
             return;
         };
         let slot = &mut page.slots[(reference % PAGE_SERIES) as usize];
         if slot.labels == 0 {
-            self.undeclared += 1;
+            self.undeclared += u64::from(ts_ms >= whole_from_ms);
             return;
         }
         if ts_ms <= slot.last_ms {
@@ -178,7 +178,7 @@ impl DigestBuilder {
         let page = self.pages.get((sample.reference / PAGE_SERIES) as usize).and_then(Option::as_ref);
         let slot = page.map(|page| &page.slots[(sample.reference % PAGE_SERIES) as usize]);
         let Some(slot) = slot.filter(|slot| slot.labels != 0) else {
-            self.undeclared += 1;
+            self.undeclared += u64::from(sample.ts_ms >= self.whole_from_ms);
             return;
         };
         let rows = self.late.entry(start).or_default();

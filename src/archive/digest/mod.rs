@@ -98,7 +98,7 @@ pub struct Digest {
     pub min_time_ms: i64,
     /// End of the range, exclusive.
     pub max_time_ms: i64,
-    /// Samples, of whatever time, of series that the builder had not seen declared: they are in no row.
+    /// Samples of this range or a later one of series that the builder had not seen declared: they are in no row.
     pub undeclared: u64,
     /// The rows, ascending by `labels`, each once.
     pub rows: Vec<DigestRow>,

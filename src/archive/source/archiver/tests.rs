@@ -1,4 +1,5 @@
 mod blocks;
+mod digests;
 mod divergence;
 mod rig;
 
@@ -196,7 +197,9 @@ async fn files_are_held_open_where_nothing_may_be_written() {
     server.scrapes(1);
     let spool = Arc::new(Spool::descriptors(rig.dir.path()));
     let random = random_from_seed(5);
-    let mut tailer = Tailer::open(rig.archive(), random, rig.dir.path(), Arc::clone(&spool), None).unwrap();
+    let digests = Arc::new(Mutex::new(DigestBuilder::new(3_600_000, rig::START_MS)));
+    let mut tailer =
+        Tailer::open(rig.archive(), random, rig.dir.path(), Arc::clone(&spool), None, digests).unwrap();
     let at = |ms: i64| Stamp { wall_ms: rig::START_MS + ms, monotonic_ms: ms };
     tailer.look(at(0), true).unwrap();
     server.rotate();
