@@ -26,7 +26,7 @@ impl Stage {
         let bucket = LocalBucket::new();
         let mut server = TsdbServer::new(TsdbOptions { scrape_itself: false, ..TsdbOptions::short_blocks() });
         server.start().await;
-        let setup = ArchiverSetup::new(&server, &bucket.config());
+        let setup = ArchiverSetup::new(&server, &bucket.config()).flags(&["--digest.range=4s"]);
         let load = Load::start(server.remote_write(), LOAD_SERIES, Duration::from_millis(200));
         Self { server, bucket, setup, load }
     }
