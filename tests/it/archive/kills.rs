@@ -98,8 +98,8 @@ async fn an_archiver_that_crashes_at_every_named_point_loses_and_doubles_nothing
         for action in ["return", "1*off->return"] {
             stage.setup.set_failpoints(Some(&format!("{name}={action}")));
             let mut archiver = stage.setup.launch();
-            // A new block comes every ten seconds, and with it everything that a base takes.
-            for _ in 0..140 {
+            // A new block comes every ten seconds, and with it everything that a base takes; a busy machine is slower.
+            for _ in 0..350 {
                 if archiver.ended().is_some() {
                     break;
                 }
