@@ -8,7 +8,8 @@ target="${CARGO_TARGET_DIR:-target}"
 perennial="${PERENNIAL:-$target/release/perennial}"
 folder="${DEMO_DIR:-data/demo-restore}"
 collect_seconds="${DEMO_COLLECT_SECONDS:-30}"
-node=127.0.0.1:19100 prometheus=127.0.0.1:19090 archiver=127.0.0.1:10912
+port="${DEMO_PORT:-19290}" # and the two that follow
+prometheus=127.0.0.1:$port node=127.0.0.1:$((port + 1)) archiver=127.0.0.1:$((port + 2))
 bucket="{type: FILESYSTEM, config: {directory: $folder/bucket}}"
 
 for program in prometheus prometheus-node-exporter promtool curl; do
@@ -45,6 +46,7 @@ stop() { # name
 
 wait_for() { # name, url
   for _ in $(seq 1 300); do
+    kill -0 "${pids[$1]}" 2>/dev/null || break
     curl --silent --fail --noproxy '*' --output /dev/null "$2" && return
     sleep 0.1
   done
@@ -60,9 +62,9 @@ start_prometheus() {
   wait_for prometheus "http://$prometheus/-/ready"
 }
 
-samples() { # the samples of node_exporter's series in the last quarter of an hour
+samples() { # of one metric of node_exporter in the last quarter of an hour
   curl --silent --noproxy '*' "http://$prometheus/api/v1/query" \
-    --data-urlencode 'query=sum(count_over_time({job="node"}[15m]))' |
+    --data-urlencode 'query=sum(count_over_time(node_cpu_seconds_total[15m]))' |
     sed -n 's/.*"value":\[[^,]*,"\([0-9]*\)"\].*/\1/p'
 }
 
@@ -93,7 +95,7 @@ sleep "$collect_seconds"
 stop node_exporter
 sleep 2
 before="$(samples)"
-echo "samples of job=\"node\": $before"
+echo "samples of node_cpu_seconds_total: $before"
 
 say "the mistake"
 echo "\$ curl -X POST 'http://$prometheus/api/v1/admin/tsdb/delete_series?match[]={job=\"node\"}'"
@@ -101,12 +103,12 @@ curl --silent --show-error --fail --noproxy '*' -X POST -g \
   "http://$prometheus/api/v1/admin/tsdb/delete_series?match[]={job=\"node\"}"
 sleep 3
 after="$(samples)"
-echo "samples of job=\"node\": ${after:-0}"
+echo "samples of node_cpu_seconds_total: ${after:-none}"
 
 say "find it"
 run restore find demo --deletes
-as_of="$("$perennial" restore find demo --deletes --output json --objstore.config "$bucket" |
-  grep -o '"as_of": *"[^"]*"' | head -n 1 | cut -d'"' -f4)"
+as_of="$("$perennial" restore find demo --deletes --objstore.config "$bucket" |
+  grep -o -e '--as-of [^ ]*' | sort | head -n 1 | cut -d' ' -f2)"
 
 say "plan: just before it"
 run restore plan demo --as-of "$as_of" --to "$folder/restored"
@@ -121,7 +123,7 @@ mv "$folder/data" "$folder/data.broken"
 mv "$folder/restored" "$folder/data"
 start_prometheus
 back="$(samples)"
-echo "samples of job=\"node\": ${back:-0} (before the mistake: $before)"
+echo "samples of node_cpu_seconds_total: ${back:-none} (before the mistake: $before)"
 if [ "${back:-0}" -lt "$before" ]; then
   echo "the data is not back" >&2
   exit 1

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::ArchiveError;
 use super::chain::Archive;
-use super::entry::{Base, LogPosition, PieceEntry, Position};
+use super::entry::{Base, EventKind, LogPosition, PieceEntry, Position};
 use super::piece::{Mark, Piece};
 use super::view::{ArchiveView, MissingRecords, PieceCut, Timeline};
 use crate::bucket::LogKind;
@@ -254,10 +254,14 @@ fn check_window(view: &ArchiveView, as_of_ms: i64) -> Result<(), ArchiveError> {
 fn check_gap(view: &ArchiveView, live: &Timeline, as_of_ms: i64) -> Result<(), ArchiveError> {
     let next = view.timelines.values().find(|t| t.number > live.number);
     let Some(next) = next.filter(|t| t.fork.reason == super::ForkReason::Gap) else { return Ok(()) };
-    if as_of_ms <= live.last_made.wall_ms {
+    // An archiver's start may have made an entry on this timeline before it found that records are gone.
+    let noticed =
+        view.events.iter().rfind(|e| e.kind == EventKind::Gap && e.position.timeline == live.number);
+    let seen_ms = noticed.map_or(i64::MAX, |event| event.at_ms).min(live.last_made.wall_ms);
+    if as_of_ms <= seen_ms {
         return Ok(());
     }
-    let (before, after) = (live.last_made.wall_ms, began_ms(next));
+    let (before, after) = (seen_ms, began_ms(next));
     let nearest = if as_of_ms - before <= after - as_of_ms { before } else { after };
     Err(outside("records of that time are missing (a gap); --until can still use the blocks", nearest))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -24,6 +25,7 @@ use crate::server::{admin_routes, serve_http};
 
 /// What can be done with the archiver.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once a process")]
 pub(super) enum ArchiveCommand {
     /// Archives the data directory of a live Prometheus, second by second.
     #[command(
@@ -158,7 +160,7 @@ async fn archive(args: &RunArgs) -> Result<(), Failure> {
         bucket,
         envelope,
         cpu: base.cpu.clone(),
-        clock: base.clock.clone(),
+        clock: Arc::clone(&base.clock),
         random: base.random.clone(),
         metrics: ArchiverMetrics::registered(&base.metrics),
     };

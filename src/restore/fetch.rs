@@ -18,7 +18,7 @@ use super::progress::Phase;
 use super::workplace::{Workplace, make_dir, open_file, remove_file_if_there};
 use crate::archive::{ArchiveError, PieceCut, PieceEntry, Sha256Hash, StoredFile};
 use crate::bucket::ObjectKey;
-use crate::model::ErrorKind;
+use crate::model::{ErrorKind, Ulid};
 use crate::runtime::{Clock, crash_point};
 
 /// How often a fetch is tried, with pauses that double from [`FIRST_PAUSE`].
@@ -32,6 +32,8 @@ pub(super) struct Destination {
     pub(super) file: StoredFile,
     /// Below the work directory; also its name in the journal.
     pub(super) name: String,
+    /// What another way must not need where this file is damaged.
+    pub(super) upload: Ulid,
 }
 
 /// Everything that a way needs on disk.
@@ -47,11 +49,13 @@ impl Destinations {
         for block in &inventory.blocks {
             for file in block.all_files() {
                 let name = format!("data/{}", block.path_of(file).display());
-                files.push(Destination { file: file.clone(), name });
+                let upload = if file.path == "tombstones" { file.upload } else { block.block.upload };
+                files.push(Destination { file: file.clone(), name, upload });
             }
         }
         for file in inventory.checkpoint_files() {
-            files.push(Destination { file: file.clone(), name: format!("stage/checkpoint/{}", file.path) });
+            let name = format!("stage/checkpoint/{}", file.path);
+            files.push(Destination { file: file.clone(), name, upload: file.upload });
         }
         let cuts = inventory.resolved.wal.iter().chain(&inventory.resolved.wbl);
         Self { files, pieces: cuts.map(|PieceCut { piece, .. }| piece.clone()).collect() }
@@ -108,7 +112,7 @@ impl Fetcher<'_> {
         }
         for destination in &wrong {
             tracing::warn!(file = destination.name, "fetching a file again whose hash is wrong");
-            self.drop_file(destination).map_err(|e| Obstacle::of(destination.file.upload, e))?;
+            self.drop_file(destination).map_err(|e| Obstacle::of(destination.upload, e))?;
         }
         self.fetch_items(&[], &wrong).await?;
         match self.verify(&wanted.files).await?.first() {
@@ -116,7 +120,7 @@ impl Fetcher<'_> {
             Some(wrong) => {
                 let what = format!("{} in the archive", wrong.name);
                 let reason = "its parts are whole, but not the file whose SHA-256 was recorded".to_owned();
-                Err(Obstacle::of(wrong.file.upload, RestoreError::Damaged { what, reason }))
+                Err(Obstacle::of(wrong.upload, RestoreError::Damaged { what, reason }))
             }
         }
     }
@@ -129,7 +133,7 @@ impl Fetcher<'_> {
         to: &Path,
     ) -> Result<Vec<bool>, Obstacle> {
         let checks = wanted.files.iter().map(|destination| async move {
-            let failed = |error| Obstacle::of(destination.file.upload, error);
+            let failed = |error| Obstacle::of(destination.upload, error);
             let path = self.place.work().join(&destination.name);
             make_folders(self.place.work(), &destination.name).map_err(failed)?;
             let parts = destination.file.parts.len() as u32;
@@ -183,7 +187,7 @@ impl Fetcher<'_> {
         futures::stream::iter(fetches).buffer_unordered(FETCHES_AT_ONCE).try_collect::<()>().await?;
         for destination in files.iter().filter(|destination| destination.file.parts.is_empty()) {
             let path = self.place.work().join(&destination.name);
-            open_file(&path).map_err(|e| Obstacle::of(destination.file.upload, e))?;
+            open_file(&path).map_err(|e| Obstacle::of(destination.upload, e))?;
         }
         self.context.progress.end();
         Ok(())
@@ -193,7 +197,7 @@ impl Fetcher<'_> {
         let (id, fetched) = match item {
             Item::Piece(piece) => (piece.id, self.fetch_piece(piece).await),
             Item::Part { destination, part, offset } => {
-                (destination.file.upload, self.fetch_part(destination, part, offset).await)
+                (destination.upload, self.fetch_part(destination, part, offset).await)
             }
         };
         fetched.map_err(|error| Obstacle::of(id, error))
@@ -287,7 +291,7 @@ impl Fetcher<'_> {
                 Ok::<_, RestoreError>(right)
             });
             let right = right.await.map_err(RestoreError::from).and_then(|right| right);
-            let right = right.map_err(|error| Obstacle::of(destination.file.upload, error))?;
+            let right = right.map_err(|error| Obstacle::of(destination.upload, error))?;
             Ok((!right).then_some(destination))
         });
         let wrong: Vec<Option<&Destination>> =

@@ -14,7 +14,9 @@ use super::local::LocalFiles;
 use super::request::{HeadMode, RestoreRequest};
 use super::warnings::warnings;
 use super::workplace::{self, Workplace};
-use crate::archive::{ArchiveError, ArchiveView, PieceCut, Position, Resolved, Target, ways_to};
+use crate::archive::{
+    ArchiveError, ArchiveView, Event, EventKind, PieceCut, Position, Resolved, Target, ways_to,
+};
 use crate::model::{Ulid, format_time_ms};
 
 /// The samples from which on replaying the log would be noticed.
@@ -229,18 +231,17 @@ async fn describe(
 ) -> Result<RestorePlan, RestoreError> {
     let resolved = &inventory.resolved;
     let log = planned_log(&inventory);
-    let head = match request.head {
-        HeadMode::Auto if log.samples >= HEAD_SAMPLES_FOR_BLOCKS => HeadMode::Blocks,
-        HeadMode::Auto => HeadMode::Wal,
-        given => given,
-    };
+    let head = head_mode(request.head, log, !damaged.is_empty());
     let blocks = planned_blocks(&inventory, &local);
     let fetch = planned_fetch(&inventory, &local, log);
     let work = Work::of(&inventory, fetch, log, head);
     let estimate = estimate(context, request, &inventory, work).await;
     let needed_bytes = work.disk_bytes();
     let free_bytes = workplace::free_bytes(&request.to);
-    let missing = missing(resolved);
+    let mut missing = missing(resolved);
+    if !damaged.is_empty() {
+        missing.extend(undone_deletes(view, resolved));
+    }
     let mut plan = RestorePlan {
         source: view.source.to_string(),
         to: request.to.clone(),
@@ -272,6 +273,39 @@ async fn describe(
     };
     plan.to_confirm = to_confirm(&plan);
     Ok(plan)
+}
+
+fn head_mode(asked: HeadMode, log: PlannedLog, avoids_damage: bool) -> HeadMode {
+    match asked {
+        HeadMode::BlocksOnly => HeadMode::BlocksOnly,
+        // Of a series that left the head and came back, Prometheus forgets what it replayed before: it counts on a
+        // block, which is the one that is damaged.
+        _ if avoids_damage => HeadMode::Blocks,
+        HeadMode::Auto if log.samples >= HEAD_SAMPLES_FOR_BLOCKS => HeadMode::Blocks,
+        HeadMode::Auto => HeadMode::Wal,
+        given => given,
+    }
+}
+
+/// Deletes in blocks leave no trace in the log: with an older base their samples come back out of the log.
+fn undone_deletes(view: &ArchiveView, resolved: &Resolved) -> Option<String> {
+    let until_ms = match resolved.target {
+        Target::AsOf(as_of_ms) => as_of_ms,
+        Target::Until(_) => i64::MAX,
+    };
+    let between = |event: &&Event| {
+        event.kind == EventKind::Delete
+            && event.block.is_some()
+            && event.at_ms > resolved.base.changed_ms
+            && event.at_ms <= until_ms
+    };
+    let count = view.events.iter().filter(between).count();
+    let since = format_time_ms(resolved.base.changed_ms);
+    (count > 0).then(|| {
+        format!(
+            "damage leads to the blocks of {since}, and {count} deletes in blocks after that may come back"
+        )
+    })
 }
 
 fn to_confirm(plan: &RestorePlan) -> Vec<String> {

@@ -11,7 +11,7 @@ use super::build::{Facts, Logs, build, rewrites_blocks};
 use super::check::{DirReport, check_built};
 use super::context::RestoreContext;
 use super::fetch::{Destinations, Fetcher, Limiter};
-use super::inventory::Obstacle;
+use super::inventory::{Inventory, Obstacle};
 use super::journal::Journal;
 use super::plan::{RestorePlan, plan_around};
 use super::progress::Phase;
@@ -160,7 +160,8 @@ async fn fetch_some_way(
             Ok(logs) => return Ok((plan, logs)),
             Err(obstacle) => obstacle,
         };
-        if !obstacle.is_damage() {
+        let avoidable = Inventory::needs(&plan.inventory.resolved).any(|id| id == obstacle.id);
+        if !obstacle.is_damage() || !avoidable {
             return Err(obstacle.error);
         }
         tracing::warn!(error = %obstacle.error, "looking for another way around damage in the archive");

@@ -1,1 +1,8 @@
+//! Restores out of made-up archives.
 
+mod hostile;
+mod interrupted;
+mod real;
+pub(crate) mod rig;
+mod targets;
+mod words;

@@ -144,7 +144,12 @@ fn the_decoders_of_prometheus_log_stand_any_bytes() {
 fn the_decoders_of_blocks_stand_any_bytes() {
     let block = |name: &str| fixtures("prometheus/block/v2.42", name);
     drive("fuzz_block_meta", &block("meta.json"), |bytes| bytes, perennial::tsdb::block::fuzz_block_meta);
-    drive("fuzz_tombstones", &block("tombstones"), with_checksum, perennial::tsdb::block::fuzz_tombstones);
+    drive(
+        "fuzz_tombstones",
+        &block("tombstones"),
+        with_tombstones_checksum,
+        perennial::tsdb::block::fuzz_tombstones,
+    );
     drive("fuzz_index", &block("index"), with_section_checksums, perennial::tsdb::block::fuzz_index);
     let text = std::fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/prometheus/block/chunks.v3.14.txt"),
@@ -160,7 +165,7 @@ fn the_decoders_of_blocks_stand_any_bytes() {
 }
 
 /// Makes the checksum at the end right, so that damage before it gets past.
-fn with_checksum(mut file: Vec<u8>) -> Vec<u8> {
+fn with_tombstones_checksum(mut file: Vec<u8>) -> Vec<u8> {
     if let Some(end) = file.len().checked_sub(4).filter(|end| *end >= 5) {
         let crc = crc32c::crc32c(&file[5..end]);
         file[end..].copy_from_slice(&crc.to_be_bytes());

@@ -1,5 +1,8 @@
 //! The archiver's loop.
 
+mod bases;
+mod server;
+
 use std::collections::VecDeque;
 use std::io::ErrorKind as IoErrorKind;
 use std::path::PathBuf;
@@ -9,12 +12,11 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use super::base::{BaseMaker, MadeBase};
+use super::base::MadeBase;
 use super::collect::SharedDigests;
-use super::facts::FactsClient;
 use super::instruments::{ArchiverMetrics, Instruments, seconds};
 use super::publish::SealedObjects;
-use super::scan::{KEPT, Scan, Signature, keep, list};
+use super::scan::{KEPT, Scan, Signature};
 use super::seed::seed;
 use super::spool::{Spool, SpoolMode};
 use super::tailer::{Batch, Tailer};
@@ -33,14 +35,8 @@ const HEARTBEAT_MS: i64 = 10_000;
 
 const SCAN_MS: i64 = 1_000;
 
-/// How often the server is asked when it was started.
-const ASK_MS: i64 = 5_000;
-
 /// A batch is read before its time where so many bytes wait.
 const EAGER_BYTES: u64 = 1 << 20;
-
-/// So many scans wait at most; then the newest takes the place of the one before.
-const SCANS_MAX: usize = 64;
 
 /// The wall clock was set where it moves so much against the other one.
 const CLOCK_STEP_MS: i64 = 2_000;
@@ -357,129 +353,6 @@ impl Archiver {
             tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");
         }
         Ok(())
-    }
-
-    /// Lets go of blocks and checkpoints once nothing waits to be stored or named.
-    fn release_base(&self) {
-        if !self.scans.is_empty() || self.making.is_some() || !self.bases.is_empty() {
-            return;
-        }
-        if let Err(error) = self.spool.release_folder(KEPT) {
-            tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");
-        }
-    }
-
-    /// Lists what lies beside the logs; keeps it where it changed.
-    async fn scan(&mut self) -> Result<(), ArchiveError> {
-        let Some(logs) = self.tailer().logs_seen() else { return Ok(()) };
-        let (data_dir, spool) = (self.settings.data_dir.clone(), Arc::clone(&self.spool));
-        let before = self.signature.clone();
-        let scanned = self.uploader.cpu.run(move || {
-            let signature = list(&data_dir)?;
-            if before.as_ref() == Some(&signature) {
-                return Ok(None);
-            }
-            keep(&data_dir, &spool, logs, (signature, before.as_ref()))
-        });
-        match scanned.await? {
-            Ok(Some(scan)) => self.take_scan(scan),
-            Ok(None) => {}
-            // Something was deleted while it was looked at: the next scan sees what is left.
-            Err(error) if error.kind() == IoErrorKind::NotFound => {}
-            Err(error) => {
-                let source = &self.settings.source;
-                tracing::warn!(%source, %error, "cannot list the server's blocks, trying again");
-            }
-        }
-        Ok(())
-    }
-
-    fn take_scan(&mut self, scan: Scan) {
-        self.signature = Some(scan.signature.clone());
-        for (id, reason) in &scan.unreadable {
-            if !self.unreadable.contains(id) {
-                self.unreadable.push(*id);
-                tracing::warn!(source = %self.settings.source, block = %id, reason, "a block cannot be archived");
-                self.events.push(Event {
-                    kind: EventKind::BlockUnreadable,
-                    at_ms: scan.logs.seen.wall_ms,
-                    position: scan.logs.position,
-                    block: Some(*id),
-                    detail: reason.clone(),
-                });
-            }
-        }
-        if self.scans.len() >= SCANS_MAX {
-            self.scans.pop_back();
-        }
-        self.scans.push_back(scan);
-    }
-
-    fn make_next(&mut self) {
-        if self.making.is_some() {
-            return;
-        }
-        let Some(scan) = self.scans.pop_front() else { return };
-        let maker = BaseMaker { uploader: self.uploader.clone(), spool: Arc::clone(&self.spool) };
-        let before = self.last_base.clone();
-        self.making = Some(tokio::spawn(async move { maker.make(scan, before).await }));
-    }
-
-    fn made(&mut self, made: Result<Result<MadeBase, ArchiveError>, ArchiveError>) {
-        match made.and_then(|made| made) {
-            Ok(MadeBase { base, events, uploads }) => {
-                self.uploader.instruments.base_uploads.inc_by(uploads);
-                self.events.extend(events);
-                if let Some(base) = base {
-                    self.last_base = Some(Arc::new(base.clone()));
-                    self.bases.push_back(base);
-                } else {
-                    self.release_base();
-                }
-            }
-            Err(error) => {
-                let source = &self.settings.source;
-                tracing::warn!(%source, error = error_chain(&error), "cannot archive the server's blocks, trying again");
-                self.signature = None;
-            }
-        }
-    }
-
-    /// Asks the server who it is, now and then.
-    fn ask(&mut self, now: Stamp) {
-        let Some(url) = &self.settings.prometheus_url else { return };
-        if self.asking.is_some() || now.monotonic_ms.saturating_sub(self.last_ask_ms) < ASK_MS {
-            return;
-        }
-        self.last_ask_ms = now.monotonic_ms;
-        let known = self.facts.as_ref().filter(|_| self.announced).and_then(|facts| facts.started_ms);
-        let url = url.clone();
-        self.asking = Some(tokio::spawn(async move {
-            let client = FactsClient::new(&url)?;
-            if known.is_some() && client.started_ms().await? == known {
-                return Ok(None);
-            }
-            client.facts().await.map(Some)
-        }));
-    }
-
-    fn told(&mut self, told: Result<Result<Option<ServerFacts>, reqwest::Error>, ArchiveError>) {
-        match told {
-            Ok(Ok(Some(facts))) => {
-                let before = self.facts.as_ref().and_then(|facts| facts.started_ms);
-                if let Some(started_ms) = facts.started_ms.filter(|now| before.is_some_and(|b| b != *now)) {
-                    self.tailer().tell_restart(started_ms);
-                }
-                self.facts_are_news |= self.facts.as_ref() != Some(&facts);
-                self.facts = Some(facts);
-            }
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => {
-                let source = &self.settings.source;
-                tracing::debug!(%source, error = error_chain(&error), "the server does not answer");
-            }
-            Err(error) => tracing::warn!(error = error_chain(&error), "asking the server failed"),
-        }
     }
 
     fn show_lag(&self, now: Stamp) {

@@ -191,7 +191,7 @@ async fn a_sound_archive_has_no_findings_at_any_level() {
         assert_eq!((report.missing_objects, report.unnamed_objects, report.sealed_manifests), (0, 0, 0));
         assert!(report.continuous_since_ms.is_some());
         if checked != VerifyLevel::L1 {
-            assert_eq!((report.read_objects >= report.objects - 1), true, "{report:#?}");
+            assert!(report.read_objects >= report.objects - 1, "{report:#?}");
         }
     }
     let report = verify(&rig, EVERYTHING).await.unwrap();

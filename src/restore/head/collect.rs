@@ -33,7 +33,7 @@ impl Share {
     /// Returns the place of a rank in the share.
     #[inline]
     fn place(&self, rank: u32) -> Option<usize> {
-        let inside = rank >= self.first && rank < self.end && (rank - self.first) % self.step == 0;
+        let inside = rank >= self.first && rank < self.end && (rank - self.first).is_multiple_of(self.step);
         inside.then(|| ((rank - self.first) / self.step) as usize)
     }
 }

@@ -28,9 +28,6 @@ mod blocks;
 mod collect;
 mod series;
 
-#[cfg(test)]
-mod tests;
-
 pub(super) use blocks::{FilesInFolder, HeadBlocks, block_id, build_blocks, push};
 
 use super::request::{Selector, ServerVersion};

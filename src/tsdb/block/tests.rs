@@ -177,7 +177,11 @@ fn fixtures() -> PathBuf {
 
 /// A block that Prometheus 2.42 wrote for samples that it got by remote write.
 fn real_block() -> Memory {
-    let folder = fixtures().join("v2.42");
+    read_block("v2.42")
+}
+
+fn read_block(folder: &str) -> Memory {
+    let folder = fixtures().join(folder);
     let names = [BlockFile::Meta, BlockFile::Index, BlockFile::Tombstones, BlockFile::Chunks(0)];
     let read = |name: BlockFile| (name, std::fs::read(folder.join(name.to_string())).unwrap());
     Memory(names.into_iter().map(read).collect())
@@ -292,6 +296,45 @@ fn a_real_block_holds_the_histograms_that_were_sent() {
         let buckets: BTreeMap<i64, f64> = halved(positive);
         assert_eq!(counted(&half.positive_spans, half.positive_buckets.iter().copied()), buckets);
     }
+}
+
+#[test]
+fn a_block_with_start_timestamps_and_joint_codes_is_read_and_becomes_one_for_older_versions() {
+    // Written by Prometheus 3.14 with all that it can write.
+    let block = read_block("v3.14");
+    let mut report = block.check();
+    report.findings.retain(|finding| finding.file != BlockFile::Meta);
+    assert_eq!(report.findings, []);
+    let files = block.chunk_files();
+    let mut chunks = BlockChunks::open(&files).unwrap();
+    let mut encodings = std::collections::BTreeSet::new();
+    for entry in block.index().series().map(Result::unwrap) {
+        let mut i = 0i64;
+        for meta in &entry.chunks {
+            let chunk = chunks.read(meta.reference).unwrap();
+            encodings.insert(chunk.encoding.to_byte());
+            for sample in decode_chunk(chunk.encoding, chunk.data).map(Result::unwrap) {
+                assert_eq!(sample.t_ms, 1_700_000_000_000 + i * 15_000 + i % 4);
+                let started_ms = if i < 100 { 1_699_999_995_000 } else { 1_700_001_485_007 };
+                let has_start = !["gauge", "edge"].contains(&entry.labels.metric_name());
+                assert_eq!(sample.start_ms, has_start.then_some(started_ms));
+                if entry.labels.metric_name() == "requests_3" {
+                    assert_eq!(sample.value, SampleValue::Float(((i * 3) as f64).to_bits()));
+                }
+                if entry.labels.metric_name() == "custom" {
+                    let SampleValue::Histogram(value) = sample.value else { panic!("no histogram") };
+                    assert_eq!((value.count as i64, value.custom_values.len()), (3 * (i % 200 + 1), 3));
+                }
+                i += 1;
+            }
+        }
+        assert_eq!(i, 300);
+    }
+    assert_eq!(encodings.into_iter().collect::<Vec<_>>(), [4, 5, 6]);
+    let (older, meta) = build(&block.read(), u64::MAX);
+    assert_eq!(without_hints(older.read()), without_hints(block.read()));
+    assert_eq!(older.check().findings, []);
+    assert_eq!((meta.stats.num_float_samples, meta.stats.num_histogram_samples), (2_100, 900));
 }
 
 #[test]

@@ -121,4 +121,4 @@ async fn an_archiver_that_crashes_at_every_named_point_loses_and_doubles_nothing
 
 // Roll-up and retention are commands of their own, with tests of their own.
 #[cfg(feature = "failpoints")]
-const OUT_OF_REACH: [&str; 3] = ["chapter", "rolled-up", "retain"];
+const OUT_OF_REACH: [&str; 6] = ["chapter", "rolled-up", "condense", "delete", "hold", "after-lock"];

@@ -98,7 +98,7 @@ async fn a_read_only_mount_is_archived_with_open_descriptors_and_stays_untouched
     let unmounted = Command::new("umount").arg(&mount).status().unwrap();
     assert!(unmounted.success(), "the archiver holds nothing any more");
     assert!(!server.data_dir().join("perennial-spool").exists(), "nothing is written");
-    assert!(log.contains("descriptors"), "it says how it reads: {log}");
+    assert!(log.contains("held open"), "it says how it reads: {log}");
     let to = folder.path().join("data");
     setup.restore().as_of(end_ms, &to);
     assert!(!tree(&to).is_empty());

@@ -174,12 +174,18 @@ async fn check_finds_damage_of_each_kind_of_local_file_and_names_it() {
                 let whole = std::fs::read(&file).unwrap();
                 if IS_LOG.contains(&kind) {
                     damage_log(how, &file, &mut random);
+                } else if kind == "meta.json" && *how == "one flipped bit" {
+                    // It has no checksum: a flip that leaves it JSON and says nothing else wrong cannot be told.
+                    std::fs::write(&file, [b"[", &whole[1..]].concat()).unwrap();
                 } else {
                     damage(how, &file, &mut random);
                 }
                 let output = check(&data);
                 std::fs::write(&file, whole).unwrap();
-                assert_code(&output, 5, &format!("{kind}, {how}: {}", file.display()));
+                // A torn end of the log is what every crash leaves: the server cuts it off. It is told, and no damage.
+                if !(kind.contains("segment") && *how == "truncation" && output.status.success()) {
+                    assert_code(&output, 5, &format!("{kind}, {how}: {}", file.display()));
+                }
                 let said = String::from_utf8_lossy(&output.stdout).into_owned()
                     + &String::from_utf8_lossy(&output.stderr);
                 let name = file.file_name().unwrap().to_string_lossy().into_owned();

@@ -77,7 +77,12 @@ impl CatalogFiles {
     pub(crate) fn read(bucket: &Path) -> Self {
         let folder = archive_folder(bucket);
         let mut files = files_below(&folder.join("catalog"));
-        files.retain(|path| path.parent().is_some_and(|parent| parent.ends_with("catalog")));
+        // A store that was killed leaves its temporary files, and roll-up has a folder of its own.
+        let is_entry = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            path.parent().is_some_and(|p| p.ends_with("catalog")) && name.bytes().all(|b| b.is_ascii_digit())
+        };
+        files.retain(is_entry);
         let entries = files.into_iter().map(|path| (path.clone(), read_json(&path))).collect();
         Self { folder, entries }
     }
