@@ -26,7 +26,9 @@ impl Bars {
 impl Progress for Bars {
     fn begin(&self, phase: Phase, total_bytes: u64) {
         let template = match phase {
-            Phase::Build => "{msg:7} {bar:30} {human_pos} of {human_len}  {elapsed}, {eta} left",
+            Phase::Build | Phase::Compare => {
+                "{msg:7} {bar:30} {human_pos} of {human_len}  {elapsed}, {eta} left"
+            }
             _ => {
                 "{msg:7} {bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {elapsed}, {eta} left"
             }

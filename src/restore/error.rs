@@ -92,6 +92,9 @@ pub enum RestoreError {
     /// The plan changes or lacks something and was not confirmed.
     #[error("not confirmed: {0}; give --yes to go on")]
     Unconfirmed(String),
+    /// The server that a drill has started does not answer.
+    #[error("the restored Prometheus does not answer")]
+    Server(#[source] reqwest::Error),
     /// A setting is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -106,7 +109,7 @@ impl RestoreError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Archive(error) => error.kind(),
-            Self::File { .. } | Self::Space { .. } => ErrorKind::Unavailable,
+            Self::File { .. } | Self::Space { .. } | Self::Server(_) => ErrorKind::Unavailable,
             Self::Target { .. } | Self::Invalid(_) => ErrorKind::Invalid,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::OtherRestore { .. } => ErrorKind::Conflict,

@@ -34,6 +34,7 @@
 mod build;
 mod check;
 mod context;
+mod drill;
 mod error;
 mod estimate;
 pub mod export;
@@ -61,6 +62,7 @@ mod tests;
 
 pub use check::{DirFinding, DirReport, check_dir, fuzz_chunks_head};
 pub use context::RestoreContext;
+pub use drill::{DrillReport, DrillSettings, SeriesDifference, drill};
 pub use error::RestoreError;
 pub use estimate::Estimate;
 pub use find::{EventFilter, FoundEvent, find_events};

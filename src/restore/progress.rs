@@ -18,6 +18,8 @@ pub enum Phase {
     Check,
     /// Everything is made durable and renamed.
     Finish,
+    /// A drill compares series.
+    Compare,
 }
 
 impl Phase {
@@ -31,6 +33,7 @@ impl Phase {
             Self::Wal => "wal",
             Self::Check => "check",
             Self::Finish => "finish",
+            Self::Compare => "compare",
         }
     }
 }

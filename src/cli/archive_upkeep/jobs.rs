@@ -14,6 +14,7 @@ use crate::archive::{RetentionPolicy, VerifyProgress, VerifySettings};
 use crate::bucket::LockMode;
 use crate::jobs::{JobError, JobFunction, JobKinds, JobReport, Parameters};
 use crate::model::{ErrorKind, SourceName, parse_duration_ms};
+use crate::restore::{DrillSettings, NoProgress};
 use crate::runtime::Shutdown;
 
 /// Adds the functions of all kinds of upkeep.
@@ -41,6 +42,10 @@ pub(in crate::cli) fn provide(
             each(upkeep, move |upkeep, parameters, source| {
                 verify(upkeep, parameters, source, metrics.clone())
             })
+        })
+        .provide("archive-drill", {
+            let metrics = metrics.clone();
+            each(upkeep, move |upkeep, parameters, source| drill(upkeep, parameters, source, metrics.clone()))
         })
         .provide(
             "archive-lock-extension",
@@ -143,6 +148,57 @@ async fn verify(
     }
     super::sound(&report)?;
     Ok((print::verdict(&report), json!(report)))
+}
+
+async fn drill(
+    upkeep: Upkeep,
+    parameters: Parameters,
+    source: SourceName,
+    metrics: UpkeepMetrics,
+) -> Outcome {
+    let settings = DrillSettings {
+        prometheus: parameters.text("prometheus")?.into(),
+        to: parameters.text("to")?.into(),
+        seed: upkeep.any_seed(),
+        as_of_ms: None,
+    };
+    let (drilling, named) = (upkeep.clone(), source.clone());
+    let work = move || async move { drilling.drill(&named, &settings, Arc::new(NoProgress)).await };
+    let report = on_a_thread(work).await??;
+    metrics.drilled(&report, upkeep.now_ms());
+    for difference in &report.differences {
+        tracing::error!(
+            %source,
+            seed = report.seed,
+            series = difference.series,
+            recorded = difference.recorded,
+            restored = difference.restored,
+            "a drill found a series that differs"
+        );
+    }
+    super::passed(&report)?;
+    Ok((print::drill_verdict(&report), json!(report)))
+}
+
+/// Runs what has to stay on one thread, on one of its own; it ends where nobody waits for it any more.
+async fn on_a_thread<T: Send + 'static, F: Future<Output = T>>(
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<T, Failure> {
+    let (mut done, waiting) = tokio::sync::oneshot::channel();
+    let io = tokio::runtime::Handle::current();
+    let run = move || {
+        io.block_on(async move {
+            tokio::select! {
+                outcome = work() => drop(done.send(outcome)),
+                () = done.closed() => {}
+            }
+        });
+    };
+    let thread = std::thread::Builder::new().name("drill".to_owned()).spawn(run);
+    thread.map_err(|e| Failure::new(ErrorKind::Unavailable, format!("cannot start a thread: {e}")))?;
+    waiting
+        .await
+        .map_err(|_| Failure::new(ErrorKind::Internal, "the drill panicked; please report it with the log"))
 }
 
 async fn extend(upkeep: Upkeep, parameters: Parameters, source: SourceName, mode: LockMode) -> Outcome {

@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::archive::{VerifyLevel, VerifyReport};
 use crate::model::SourceName;
+use crate::restore::DrillReport;
 use crate::runtime::Metrics;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -27,6 +28,8 @@ pub(in crate::cli) struct UpkeepMetrics {
     verified: Family<LevelLabels, Gauge<f64, AtomicU64>>,
     findings: Family<LevelLabels, Gauge>,
     missing: Family<SourceLabel, Gauge>,
+    drilled: Family<SourceLabel, Gauge<f64, AtomicU64>>,
+    differences: Family<SourceLabel, Gauge>,
 }
 
 impl UpkeepMetrics {
@@ -48,7 +51,27 @@ impl UpkeepMetrics {
             "Objects that the archive catalog names and the last verification did not find",
             new.missing.clone(),
         );
+        metrics.register(
+            "archive_drill_last_success_timestamp_seconds",
+            "When a drill last found everything as it was archived",
+            new.drilled.clone(),
+        );
+        metrics.register(
+            "archive_drill_differences",
+            "Series that the last drill did not find as they were archived",
+            new.differences.clone(),
+        );
         new
+    }
+
+    /// Notes what a drill came to. One that had nothing to compare counts: Prometheus started.
+    pub(super) fn drilled(&self, report: &DrillReport, now_ms: i64) {
+        let labels = SourceLabel { source: report.source.to_string() };
+        if report.is_sound() {
+            self.drilled.get_or_create(&labels).set(now_ms as f64 / 1_000.0);
+        }
+        let differences = report.differences.len() as u64 + report.omitted_differences;
+        self.differences.get_or_create(&labels).set(i64::try_from(differences).unwrap_or(i64::MAX));
     }
 
     /// Notes what a verification came to. The higher levels hold the lower ones.

@@ -10,6 +10,8 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -19,9 +21,11 @@ use super::compose::Base;
 use super::encryption::EncryptionArgs;
 use super::flags::{CommonArgs, Output, duration, positive_duration};
 use super::lock::LockArgs;
+use super::restore_progress::Bars;
 use super::{Failure, print_line};
 use crate::archive::{RetentionPolicy, VerifyLevel, VerifyProgress, VerifyReport, VerifySettings};
 use crate::model::{ErrorKind, SourceName, Ulid, parse_instant_ms};
+use crate::restore::{DrillReport, DrillSettings, NoProgress, Progress};
 
 pub(super) use jobs::provide;
 pub(super) use metrics::UpkeepMetrics;
@@ -53,6 +57,12 @@ perennial archive retain prod-a --window 14d --hourly 48 --daily 35 --weekly 12 
     #[command(after_help = "Examples:\n  perennial archive verify prod-a --level L1 --window 7d\n  \
 perennial archive verify prod-a --level L3 --encryption.identity-file key.txt --output json")]
     Verify(VerifyArgs),
+    /// Restores a random moment, starts the real Prometheus on it, and compares what it answers with what was recorded.
+    #[command(
+        after_help = "Examples:\n  perennial archive drill prod-a --prometheus /usr/bin/prometheus\n  \
+perennial archive drill prod-a --seed 4711 --to /var/lib/perennial/drill --output json"
+    )]
+    Drill(DrillArgs),
     /// Locks what is needed for longer (S3 Object Lock), so that retention decides what goes and nobody else.
     #[command(after_help = "Example:\n  perennial archive extend-locks prod-a --retain 8d")]
     ExtendLocks(ExtendArgs),
@@ -112,10 +122,10 @@ pub(super) struct HoldArgs {
     #[command(flatten)]
     plain: PlainArgs,
     /// The first moment.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
     from: String,
     /// The last moment.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
     to: String,
     /// Why, for whoever reads it later.
     #[arg(long, value_name = "TEXT")]
@@ -151,6 +161,25 @@ pub(super) struct VerifyArgs {
     window: Option<Duration>,
 }
 
+/// Flags of `archive drill`.
+#[derive(Debug, Args)]
+pub(super) struct DrillArgs {
+    #[command(flatten)]
+    plain: PlainArgs,
+    /// The Prometheus program to start on what was restored.
+    #[arg(long, value_name = "PATH", default_value = "prometheus")]
+    prometheus: PathBuf,
+    /// Directory to restore below; it needs room for the whole source. Default: the system's directory for such.
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// What decides the time: the same seed and archive give the same one. Default: a random one, which is printed.
+    #[arg(long, value_name = "N", conflicts_with = "as_of")]
+    seed: Option<u64>,
+    /// This time in place of a random one.
+    #[arg(long = "as-of", value_name = "T", allow_hyphen_values = true)]
+    as_of: Option<String>,
+}
+
 /// Flags of `archive extend-locks`.
 #[derive(Debug, Args)]
 pub(super) struct ExtendArgs {
@@ -169,6 +198,7 @@ pub(super) async fn run(command: UpkeepCommand) -> Result<(), Failure> {
         UpkeepCommand::Release(args) => release(&args).await,
         UpkeepCommand::Holds(args) => holds(&args).await,
         UpkeepCommand::Verify(args) => verify(&args).await,
+        UpkeepCommand::Drill(args) => drill(&args).await,
         UpkeepCommand::ExtendLocks(args) => extend_locks(&args).await,
     }
 }
@@ -315,6 +345,34 @@ fn sound(report: &VerifyReport) -> Result<(), Failure> {
     }
     let kind = if report.findings.is_empty() { ErrorKind::Unavailable } else { ErrorKind::Corrupt };
     Err(Failure::new(kind, print::verdict(report)))
+}
+
+async fn drill(args: &DrillArgs) -> Result<(), Failure> {
+    let upkeep = args.plain.start(false).await?;
+    let as_of_ms = args.as_of.as_ref().map(|text| {
+        parse_instant_ms(text, upkeep.now_ms())
+            .map_err(|e| Failure::new(ErrorKind::Invalid, format!("--as-of: {e}")))
+    });
+    let settings = DrillSettings {
+        prometheus: args.prometheus.clone(),
+        to: args.to.clone().unwrap_or_else(std::env::temp_dir),
+        seed: args.seed.unwrap_or_else(|| upkeep.any_seed()),
+        as_of_ms: as_of_ms.transpose()?,
+    };
+    let progress: Arc<dyn Progress> =
+        if args.plain.is_json() { Arc::new(NoProgress) } else { Arc::new(Bars::new()) };
+    let report = upkeep.drill(&args.plain.source, &settings, progress).await?;
+    args.plain.print(&report, print::drill);
+    passed(&report)
+}
+
+/// Turns differences into the failure that the exit code tells.
+fn passed(report: &DrillReport) -> Result<(), Failure> {
+    if report.is_sound() {
+        Ok(())
+    } else {
+        Err(Failure::new(ErrorKind::Corrupt, print::drill_verdict(report)))
+    }
 }
 
 async fn extend_locks(args: &ExtendArgs) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use crate::archive::{
     Held, Hold, LockReport, RestorePoint, RetentionReport, RollUpReport, VerifyLevel, VerifyReport,
 };
 use crate::model::format_time_ms;
+use crate::restore::DrillReport;
 
 /// So many findings are printed for people; JSON has all.
 const FINDINGS_SHOWN: usize = 200;
@@ -109,6 +110,61 @@ pub(super) fn holds(holds: &[Hold]) -> String {
 pub(super) fn locks(report: &LockReport) -> String {
     let what = sized(report.objects, "objects", report.bytes);
     format!("{what}, locked until {} or longer", format_time_ms(report.until_ms))
+}
+
+/// Returns what a drill came to, in one line.
+pub(super) fn drill_verdict(report: &DrillReport) -> String {
+    let DrillReport { source, ranges, equal_series, equal_samples, .. } = report;
+    let at = format_time_ms(report.as_of_ms);
+    if let Some(repair) = report.repairs.first() {
+        return format!("{source} as of {at}: Prometheus found damage in what was restored: {repair}");
+    }
+    match report.differences.first() {
+        Some(first) => format!(
+            "{source} as of {at}: {} series differ, the first one: {}: {} samples recorded, {} restored",
+            report.differences.len() as u64 + report.omitted_differences,
+            first.series,
+            first.recorded,
+            first.restored
+        ),
+        None if *ranges == 0 => {
+            format!("{source} as of {at}: Prometheus starts; there are no digests to compare yet")
+        }
+        None => format!(
+            "{source} as of {at}: {equal_series} series of {ranges} ranges are equal, {equal_samples} samples"
+        ),
+    }
+}
+
+pub(super) fn drill(report: &DrillReport) -> String {
+    let counted = |count: u64| if count == 0 { String::new() } else { count.to_string() };
+    let facts = pairs([
+        ("source", report.source.to_string()),
+        ("seed", report.seed.to_string()),
+        ("as of", format_time_ms(report.as_of_ms)),
+        ("last record", format_time_ms(report.written_ms)),
+        (
+            "restored in",
+            format!("{:.1} s, ready after another {:.1} s", report.restore_seconds, report.ready_seconds),
+        ),
+        ("compared ranges", report.ranges.to_string()),
+        ("equal", format!("{} series, {} samples", report.equal_series, report.equal_samples)),
+        ("deleted before", counted(report.deleted_series)),
+        ("with late samples", counted(report.late_series)),
+        ("different", (report.differences.len() as u64 + report.omitted_differences).to_string()),
+    ]);
+    let mut rows = table();
+    rows.set_header(["SERIES", "RANGE FROM", "RECORDED", "RESTORED"]);
+    for difference in report.differences.iter().take(FINDINGS_SHOWN) {
+        let counts = (difference.recorded.to_string(), difference.restored.to_string());
+        rows.add_row([difference.series.clone(), format_time_ms(difference.min_time_ms), counts.0, counts.1]);
+    }
+    let repairs: String = report.repairs.iter().map(|line| format!("\n{line}")).collect();
+    if report.differences.is_empty() {
+        format!("{facts}{repairs}")
+    } else {
+        format!("{facts}{repairs}\n\n{rows}")
+    }
 }
 
 /// Returns what a verification came to, in one line.

@@ -14,6 +14,7 @@ use crate::archive::{
 use crate::bucket::{Bucket, LockMode};
 use crate::envelope::Envelope;
 use crate::model::{SourceName, Ulid};
+use crate::restore::{DrillReport, DrillSettings, Progress, RestoreContext, RestoreError, drill};
 use crate::runtime::{Clock, Cpu, Random};
 
 /// What upkeep works with; clones share it.
@@ -150,6 +151,26 @@ impl Upkeep {
     ) -> Result<VerifyReport, ArchiveError> {
         let archive = self.archive(source);
         Verify { archive: &archive, cpu: &self.cpu, now_ms: self.now_ms(), progress }.run(settings).await
+    }
+
+    /// Restores a random moment, or that one, starts Prometheus on it and compares.
+    pub(super) async fn drill(
+        &self,
+        source: &SourceName,
+        settings: &DrillSettings,
+        progress: Arc<dyn Progress>,
+    ) -> Result<DrillReport, RestoreError> {
+        let archive = self.archive(source);
+        let view = archive.load().await?;
+        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let mut context = RestoreContext::new(archive, self.cpu.clone(), threads, Arc::clone(&self.clock));
+        context.progress = progress;
+        drill(&context, &view, settings).await
+    }
+
+    /// Returns what decides the time of a drill where nobody says it.
+    pub(super) fn any_seed(&self) -> u64 {
+        self.random.next_u64() % 1_000_000
     }
 
     pub(super) async fn extend_locks(
