@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::base::MadeBase;
 use super::collect::SharedDigests;
+use super::facts::FactsClient;
 use super::instruments::{ArchiverMetrics, Instruments, seconds};
 use super::publish::SealedObjects;
 use super::scan::{KEPT, Scan, Signature};
@@ -100,6 +101,7 @@ pub struct Archiver {
     bases: VecDeque<Base>,
     unreadable: Vec<Ulid>,
     events: Vec<Event>,
+    server: Option<FactsClient>,
     asking: Task<Result<Option<ServerFacts>, reqwest::Error>>,
     facts: Option<ServerFacts>,
     facts_are_news: bool,
@@ -152,6 +154,9 @@ impl Archiver {
             }
             super::resume::check_newest_piece(&archive, view, &mut tailer, now).await?;
         }
+        let server = settings.prometheus_url.as_deref().map(FactsClient::new).transpose().map_err(|e| {
+            ArchiveError::Invalid(format!("--prometheus.url cannot be used: {}", error_chain(&e)))
+        })?;
         let facts = view.as_ref().and_then(|view| view.servers.last()).map(|(_, facts)| facts.clone());
         let last_base = view.as_ref().and_then(|view| view.bases.last()).cloned().map(Arc::new);
         tokio::spawn(seed(Arc::clone(&digests), settings.data_dir.clone(), read_to, cpu.clone()));
@@ -173,6 +178,7 @@ impl Archiver {
             bases: VecDeque::new(),
             unreadable: Vec::new(),
             events: Vec::new(),
+            server,
             asking: None,
             facts_are_news: facts.is_some(),
             facts,
@@ -272,8 +278,22 @@ impl Archiver {
             || !self.announced;
         self.more
             || (news && now.monotonic_ms.saturating_sub(self.last_batch_ms) >= flush_ms)
-            || now.monotonic_ms.saturating_sub(self.last_entry.monotonic_ms) >= HEARTBEAT_MS
-            || tailer.unread_bytes() >= EAGER_BYTES
+            || self.heartbeat_is_due(now)
+            || (tailer.waits_since().is_some() && tailer.unread_bytes() >= EAGER_BYTES)
+    }
+
+    fn heartbeat_is_due(&self, now: Stamp) -> bool {
+        now.monotonic_ms.saturating_sub(self.last_entry.monotonic_ms) >= HEARTBEAT_MS
+    }
+
+    fn says_nothing(&self, batch: &Batch) -> bool {
+        batch.pieces.is_empty()
+            && batch.digests.is_empty()
+            && batch.fork.is_none()
+            && batch.events.is_empty()
+            && self.events.is_empty()
+            && self.bases.is_empty()
+            && !self.facts_are_news
     }
 
     /// Reads a batch and begins to store it.
@@ -293,6 +313,10 @@ impl Archiver {
             }
             Err(error) => return Err(error),
         };
+        if self.says_nothing(&batch) && !self.heartbeat_is_due(now) {
+            (self.last_batch_ms, self.more) = (now.monotonic_ms, batch.more);
+            return Ok(());
+        }
         if let Some(fork) = &batch.fork {
             self.uploader.instruments.count_fork(fork.reason);
             let gap = batch.events.iter().find(|event| event.kind == EventKind::Gap && event.at_ms > 0);
@@ -374,13 +398,13 @@ impl Archiver {
         }
         let now = self.now();
         self.look(now, true).await?;
-        let mut told = false;
+        let (mut told, mut stuck) = (false, false);
         loop {
             if let Some(publishing) = self.publishing.take() {
                 let published = publishing.await.map_err(|_| crate::runtime::CpuError::Panicked)?;
                 self.published(published)?;
             }
-            let news = self.more || self.tailer().has_news() || !self.bases.is_empty();
+            let news = !stuck && (self.more || self.tailer().has_news() || !self.bases.is_empty());
             if !news && told {
                 return Ok(());
             }
@@ -389,6 +413,8 @@ impl Archiver {
                 self.tailer().tell(EventKind::ArchiverStop, now.wall_ms, String::new());
             }
             self.publish(self.now()).await?;
+            // What cannot be read now is left to the next archiver.
+            stuck = self.publishing.is_none();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use super::tailer::Tailer;
 use super::walk::walk;
 use crate::archive::{Archive, ArchiveError, ArchiveView, Piece, Stamp};
-use crate::model::error_chain;
+use crate::model::{ErrorKind, error_chain};
 
 /// Compares the newest piece of the WAL with the segment that it was read from. Where that holds something else, the
 /// segment is read again on a new timeline. What is missing or too short is found by the first look.
@@ -27,6 +27,12 @@ pub(super) async fn check_newest_piece(
                 error = error_chain(&source),
                 "the newest piece cannot be compared with the log without the secret keys"
             );
+            return Ok(());
+        }
+        // What is archived is damaged: verifying tells, and what comes is archived all the same.
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            let source = archive.source();
+            tracing::error!(%source, error = error_chain(&error), "the newest piece cannot be compared with the log");
             return Ok(());
         }
         Err(error) => return Err(error),

@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::runtime::crash_point;
+
 /// The folder below the data directory. Prometheus passes over names that are not its own.
 const FOLDER: &str = "perennial-spool";
 
@@ -93,6 +95,7 @@ impl Spool {
         match self.mode {
             SpoolMode::Links => {
                 let link = self.root.join(name);
+                crash_point("archive.spool-link");
                 match fs::hard_link(live, &link) {
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
                     Err(error) if error.kind() == ErrorKind::NotFound && !parent(&link).is_dir() => {

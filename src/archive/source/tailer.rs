@@ -223,7 +223,9 @@ impl Tailer {
         if let Some(reached) = broken {
             self.broke(reached, now);
         }
-        let more = !self.sightings.is_read() || self.fork.is_some();
+        // Where nothing could be read, the next try comes in its time.
+        let progress = !pieces.is_empty() || self.sightings.is_read();
+        let more = (progress && !self.sightings.is_read()) || self.fork.is_some();
         let digests = self.closed_digests(position, now)?;
         Ok(Batch { pieces, digests, position, fork, events, since, more })
     }
@@ -350,9 +352,12 @@ impl Tailer {
             lock_digests(&self.digests).forget_open(now.wall_ms);
         }
         let at = self.position();
-        // Forks that meet before an entry was made are one; the first reason is the cause.
+        // Forks that meet before an entry was made are one. The reason that says most is kept: missing records most.
         if let Some(fork) = &mut self.fork {
             fork.at = fork.at.map(|_| at);
+            if fork.parent.is_some() && reason > fork.reason {
+                (fork.reason, fork.detail) = (reason, detail.clone());
+            }
         } else {
             let (parent, detail) = (self.timeline, detail.clone());
             self.timeline += 1;

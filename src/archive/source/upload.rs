@@ -158,9 +158,10 @@ impl Uploader {
     ) -> Result<(Option<SealedPart>, Reading), ArchiveError> {
         let (archive, random, path) = (self.archive.clone(), self.random.clone(), path.to_owned());
         let read = move || {
-            let mut plain = vec![0; PART_BYTES as usize];
-            let read = read_at_most(&reading.file, &mut plain, reading.offset)
-                .map_err(|source| ArchiveError::File { path: path.into(), source })?;
+            let failed = |source| ArchiveError::File { path: (&path).into(), source };
+            let rest = reading.file.metadata().map_err(failed)?.len().saturating_sub(reading.offset);
+            let mut plain = vec![0; rest.min(PART_BYTES) as usize];
+            let read = read_at_most(&reading.file, &mut plain, reading.offset).map_err(failed)?;
             plain.truncate(read);
             if plain.is_empty() {
                 return Ok((None, reading));

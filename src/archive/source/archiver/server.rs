@@ -1,7 +1,6 @@
 //! The part of the loop that asks the server who it is.
 
 use super::Archiver;
-use crate::archive::source::facts::FactsClient;
 use crate::archive::{ArchiveError, ServerFacts, Stamp};
 use crate::model::error_chain;
 
@@ -11,15 +10,14 @@ const ASK_MS: i64 = 5_000;
 impl Archiver {
     /// Asks the server who it is, now and then.
     pub(super) fn ask(&mut self, now: Stamp) {
-        let Some(url) = &self.settings.prometheus_url else { return };
+        let Some(client) = &self.server else { return };
         if self.asking.is_some() || now.monotonic_ms.saturating_sub(self.last_ask_ms) < ASK_MS {
             return;
         }
         self.last_ask_ms = now.monotonic_ms;
         let known = self.facts.as_ref().filter(|_| self.announced).and_then(|facts| facts.started_ms);
-        let url = url.clone();
+        let client = client.clone();
         self.asking = Some(tokio::spawn(async move {
-            let client = FactsClient::new(&url)?;
             if known.is_some() && client.started_ms().await? == known {
                 return Ok(None);
             }
