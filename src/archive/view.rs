@@ -223,10 +223,11 @@ impl ArchiveView {
                 at = piece.end_position().min(until);
                 cuts.push(PieceCut { piece: piece.clone(), until: at.offset });
             }
-            // A fork may lie at the beginning of a segment. Nothing is between the last record before it and it,
-            // where the parent's next piece follows that record.
+            // A fork, or what a base had read, may lie at the beginning of a segment. Nothing is between the last record
+            // before it and it, where the next piece follows that record.
             let next = timeline.pieces(log).iter().find(|piece| piece.start_position() >= until);
-            if !cuts.is_empty() && at < until && until < end && next.is_none_or(|piece| piece.follows == at) {
+            let between = until < end || until.offset == 0;
+            if !cuts.is_empty() && at < until && between && next.is_none_or(|piece| piece.follows == at) {
                 at = until;
             }
         }

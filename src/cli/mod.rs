@@ -10,7 +10,7 @@
 //! | 2 | wrong use: a flag, key or value |
 //! | 3 | what was asked for does not exist, or lies outside of what is kept |
 //! | 4 | somebody else holds or changed it |
-//! | 5 | damage, or something is missing |
+//! | 5 | damage, or something is missing; also of what was done, as confirmed, without it (a restore over a gap) |
 //! | 6 | unavailable: try again |
 //! | 7 | not confirmed |
 

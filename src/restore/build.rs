@@ -11,7 +11,7 @@ use super::filter::RecordRules;
 use super::head::{HeadBlocks, HeadRules, build_blocks};
 use super::inventory::BlockInventory;
 use super::plan::RestorePlan;
-use super::progress::Phase;
+use super::progress::{Phase, Progress};
 use super::records::LogRecords;
 use super::request::{HeadMode, ServerVersion};
 use super::rewrite::{READS_EVERYTHING, Rewrite, read_meta};
@@ -109,7 +109,11 @@ pub(super) async fn build(
         };
         let selectors = plan.request.selectors.clone();
         let mode = plan.head;
-        let write = move || write_logs(&logs, data, rules, &selectors, mode);
+        let progress = Arc::clone(&context.progress);
+        if mode == HeadMode::Wal {
+            progress.begin(Phase::Wal, logs.wal.plain_bytes() + logs.wbl.plain_bytes());
+        }
+        let write = move || write_logs(&logs, data, rules, &selectors, (mode, &*progress));
         context.cpu.run(write).await?
     };
     // The log is written while blocks are built: both read the same pieces.
@@ -188,25 +192,42 @@ fn write_logs(
     data: PathBuf,
     mut rules: RecordRules,
     selectors: &[super::request::Selector],
-    mode: HeadMode,
+    (mode, progress): (HeadMode, &dyn Progress),
 ) -> Result<(), RestoreError> {
     if mode == HeadMode::BlocksOnly {
         make_dir(&data.join("wal"))?;
         return sync_dir(&data.join("wal"));
     }
     rules.choose_series(&logs.wal, &logs.wbl, selectors)?;
-    write_log(&logs.wal, &data.join("wal"), &rules)?;
-    // Late samples stand in the blocks, where those are built.
-    if mode == HeadMode::Wal && !logs.wbl.is_empty() {
-        write_log(&logs.wbl, &data.join("wbl"), &rules)?;
+    // Beside the building of blocks, that is what is shown.
+    let advance = |bytes: u64| {
+        if mode == HeadMode::Wal {
+            progress.advance(bytes);
+        }
+    };
+    write_log(&logs.wal, &data.join("wal"), &rules, advance)?;
+    if mode == HeadMode::Wal {
+        // Late samples stand in the blocks, where those are built.
+        if !logs.wbl.is_empty() {
+            write_log(&logs.wbl, &data.join("wbl"), &rules, advance)?;
+        }
+        progress.end();
     }
     Ok(())
 }
 
-fn write_log(log: &LogRecords, folder: &std::path::Path, rules: &RecordRules) -> Result<(), RestoreError> {
+fn write_log(
+    log: &LogRecords,
+    folder: &std::path::Path,
+    rules: &RecordRules,
+    advance: impl Fn(u64),
+) -> Result<(), RestoreError> {
     let mut segments = SegmentFiles::create(folder)?;
     let mut scratch = Vec::new();
-    log.each(|data| rules.apply(data, &mut scratch, |record| segments.append(record)))?;
+    log.each(|data| {
+        advance(data.len() as u64);
+        rules.apply(data, &mut scratch, |record| segments.append(record))
+    })?;
     segments.finish()?;
     sync_dir(folder)
 }

@@ -253,23 +253,8 @@ impl Fetcher<'_> {
         Ok(())
     }
 
-    /// Reads an object, again where the store is unavailable for a moment.
     async fn get(&self, key: &ObjectKey, stored_bytes: u64) -> Result<Bytes, RestoreError> {
-        let (mut attempt, mut pause) = (1, FIRST_PAUSE);
-        let stored = loop {
-            match self.context.archive.read_stored(key).await {
-                Ok(stored) => break stored,
-                Err(error)
-                    if attempt < ATTEMPTS
-                        && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Overloaded) =>
-                {
-                    tracing::warn!(%key, attempt, %error, "cannot read an object, trying again");
-                    tokio::time::sleep(pause).await;
-                    (attempt, pause) = (attempt + 1, pause * 2);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        };
+        let stored = patiently(|| self.context.archive.read_stored(key)).await?;
         self.limiter.pass(&*self.context.clock, stored_bytes).await;
         self.context.progress.advance(stored_bytes);
         Ok(stored)
@@ -309,6 +294,27 @@ impl Fetcher<'_> {
 /// Returns where a file of a block stands in a data directory.
 fn path_in_data_dir(name: &str) -> Option<&Path> {
     name.strip_prefix("data/").or_else(|| name.strip_prefix("stage/blocks/")).map(Path::new)
+}
+
+/// Reads from the store, again where it is unavailable for a moment.
+pub(super) async fn patiently<T, F>(read: impl Fn() -> F) -> Result<T, ArchiveError>
+where
+    F: Future<Output = Result<T, ArchiveError>>,
+{
+    let (mut attempt, mut pause) = (1, FIRST_PAUSE);
+    loop {
+        match read().await {
+            Err(error)
+                if attempt < ATTEMPTS
+                    && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Overloaded) =>
+            {
+                tracing::warn!(attempt, %error, "cannot read an object, trying again");
+                tokio::time::sleep(pause).await;
+                (attempt, pause) = (attempt + 1, pause * 2);
+            }
+            read => return read,
+        }
+    }
 }
 
 fn check_hash(key: &ObjectKey, stored: &[u8], sha256: Sha256Hash) -> Result<(), RestoreError> {

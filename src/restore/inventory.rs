@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::RestoreError;
 use super::context::RestoreContext;
+use super::fetch::patiently;
 use crate::archive::{Archive, ArchiveError, BlockState, Resolved, StoredBlock, StoredFile, Target};
 use crate::bucket::{FileOwner, file_name};
 use crate::model::Ulid;
@@ -158,7 +159,8 @@ async fn block_inventory(
     target: Target,
 ) -> Result<BlockInventory, Obstacle> {
     let upload = block.upload;
-    let manifest = archive.read_manifest(&block).await.map_err(|e| Obstacle::of(upload, e.into()))?;
+    let manifest =
+        patiently(|| archive.read_manifest(&block)).await.map_err(|e| Obstacle::of(upload, e.into()))?;
     let files: Vec<StoredFile> =
         manifest.files.into_iter().filter(|file| file.path != "tombstones").collect();
     let check = || {

@@ -219,6 +219,19 @@ fn the_archive_decoders_stand_any_bytes() {
 }
 
 #[test]
+fn the_walk_over_head_chunks_stands_any_bytes() {
+    let mut file = vec![0x01, 0x30, 0xBC, 0x91, 1, 0, 0, 0];
+    for series in 1..4_u64 {
+        let start = file.len();
+        file.extend(series.to_be_bytes());
+        file.extend([1_000_i64, 2_000].into_iter().flat_map(i64::to_be_bytes));
+        file.extend([1, 3, 7, 7, 7]);
+        file.extend(crc32c::crc32c(&file[start..]).to_be_bytes());
+    }
+    drive("fuzz_chunks_head", &[file], |bytes| bytes, perennial::restore::fuzz_chunks_head);
+}
+
+#[test]
 fn the_envelope_decoder_stands_any_bytes() {
     let corpus = fixtures("envelope", ".penv");
     drive("fuzz_envelope", &corpus, |bytes| bytes, perennial::envelope::fuzz_envelope);

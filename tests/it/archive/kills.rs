@@ -26,7 +26,7 @@ impl Stage {
         let bucket = LocalBucket::new();
         let mut server = TsdbServer::new(TsdbOptions { scrape_itself: false, ..TsdbOptions::short_blocks() });
         server.start().await;
-        let setup = ArchiverSetup::new(&server, &bucket.config());
+        let setup = ArchiverSetup::new(&server, &bucket.config()).flags(&["--digest.range=4s"]);
         let load = Load::start(server.remote_write(), LOAD_SERIES, Duration::from_millis(200));
         Self { server, bucket, setup, load }
     }
@@ -98,8 +98,8 @@ async fn an_archiver_that_crashes_at_every_named_point_loses_and_doubles_nothing
         for action in ["return", "1*off->return"] {
             stage.setup.set_failpoints(Some(&format!("{name}={action}")));
             let mut archiver = stage.setup.launch();
-            // A new block comes every ten seconds, and with it everything that a base takes.
-            for _ in 0..140 {
+            // A new block comes every ten seconds, and with it everything that a base takes; a busy machine is slower.
+            for _ in 0..350 {
                 if archiver.ended().is_some() {
                     break;
                 }

@@ -10,5 +10,7 @@ mod hostile;
 mod incident;
 mod interrupted;
 mod keys;
+mod page;
+mod retention;
 pub(crate) mod scene;
 mod times;
