@@ -9,14 +9,17 @@ use serde::Serialize;
 use super::encryption::EncryptionArgs;
 use super::flags::{CommonArgs, Output, bytes};
 use super::restore_progress::Bars;
-use super::restore_tables::{check_table, find_table, plan_table, report_table, sources_table, status_table};
+use super::restore_tables::{
+    check_table, find_table, merge_table, plan_table, report_table, sources_table, status_table,
+};
 use super::{Failure, print_line};
 use crate::archive::{Archive, ArchiveView, Target, sources};
 use crate::bucket::Bucket;
 use crate::model::{ErrorKind, SourceName, parse_instant_ms};
 use crate::restore::{
-    EventFilter, HeadMode, NoProgress, Progress, RestoreContext, RestorePlan, RestoreRequest, Selector,
-    ServerVersion, check_dir, complete_interrupted, find_events, plan, run, status,
+    EventFilter, HeadMode, MergeRequest, NoProgress, Progress, Replica, RestoreContext, RestorePlan,
+    RestoreRequest, Selector, ServerVersion, check_dir, complete_interrupted, find_events, merge_replicas,
+    plan, run, status,
 };
 use crate::runtime::{Clock, Cpu, Metrics, SystemClock};
 use crate::store::parse_selector;
@@ -164,6 +167,17 @@ pub(super) struct RunArgs {
     /// Confirms what the plan asks for: an existing directory that is replaced, records that are missing.
     #[arg(long)]
     yes: bool,
+    /// Fills holes (silences of more than two scrape intervals) from the archive of the other replica of an HA pair.
+    #[arg(long = "merge-replicas", value_name = "OTHER_SOURCE", conflicts_with = "delta")]
+    merge_replicas: Option<SourceName>,
+    /// The external label in which the two replicas differ.
+    #[arg(
+        long = "replica-label",
+        value_name = "LABEL",
+        default_value = "replica",
+        requires = "merge_replicas"
+    )]
+    replica_label: String,
 }
 
 /// Flags of `restore check`.
@@ -296,6 +310,10 @@ async fn make_plan(
 
 async fn run_restore(args: RunArgs) -> Result<(), Failure> {
     let opened = Opened::new(args.archive)?;
+    if let Some(other) = &args.merge_replicas {
+        let merged = (other, args.replica_label);
+        return run_merge(&opened, &args.target, args.to, args.yes, merged).await;
+    }
     if complete_interrupted(&args.to)? {
         let done = serde_json::json!({ "to": args.to, "was_complete": true });
         opened.print(&done, || format!("the restore to {} had been completed before", args.to.display()));
@@ -315,6 +333,30 @@ async fn run_restore(args: RunArgs) -> Result<(), Failure> {
             Err(Failure::new(kind, message))
         }
     }
+}
+
+async fn run_merge(
+    opened: &Opened,
+    target: &TargetArgs,
+    to: PathBuf,
+    confirmed: bool,
+    (other, replica_label): (&SourceName, String),
+) -> Result<(), Failure> {
+    let (archive, view) = opened.load(&target.source).await?;
+    let (other_archive, other_view) = opened.load(other).await?;
+    let (mut context, mut other_context) = (opened.context(archive)?, opened.context(other_archive)?);
+    context.progress = progress(opened.output);
+    other_context.progress = Arc::clone(&context.progress);
+    let request = request(target, to, confirmed, &view, opened.clock.now_ms())?;
+    let first = Replica { context: &context, view: &view };
+    let other = Replica { context: &other_context, view: &other_view };
+    let report = merge_replicas(first, other, MergeRequest { request, replica_label }).await?;
+    opened.print(&report, || merge_table(&report));
+    if report.missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("restored, but incomplete: {}", report.missing.join("; "));
+    Err(Failure::new(ErrorKind::Incomplete, message))
 }
 
 fn progress(output: Output) -> Arc<dyn Progress> {

@@ -4,7 +4,9 @@ use bytesize::ByteSize;
 use comfy_table::{Table, presets};
 
 use crate::model::{format_duration_ms, format_time_ms};
-use crate::restore::{ArchiveStatus, DirReport, FoundEvent, HeadMode, RestorePlan, RestoreReport};
+use crate::restore::{
+    ArchiveStatus, DirReport, FoundEvent, HeadMode, MergeReport, RestorePlan, RestoreReport,
+};
 
 /// The most findings that are shown; JSON has all.
 const FINDINGS_SHOWN: usize = 50;
@@ -186,6 +188,24 @@ pub(super) fn report_table(report: &RestoreReport) -> String {
         }
     }
     format!("{table}\nStart: prometheus --storage.tsdb.path {} ...", report.to.display())
+}
+
+pub(super) fn merge_table(report: &MergeReport) -> String {
+    let mut table = plain_table();
+    let holes = format!(
+        "{} samples of {} in {} series and {} blocks",
+        report.filled_samples, report.other, report.filled_series, report.filled_blocks
+    );
+    table.add_row(["filled", &holes]);
+    for (name, texts) in [("missing", &report.missing), ("warning", &report.warnings)] {
+        for text in texts {
+            table.add_row([name, text]);
+        }
+    }
+    let restored = report.restored.as_ref().map_or_else(String::new, |report| {
+        format!("{} blocks of the archive, {} built of its log\n", report.blocks, report.head_blocks)
+    });
+    format!("{restored}{table}\nStart: prometheus --storage.tsdb.path {} ...", report.to.display())
 }
 
 pub(super) fn check_table(report: &DirReport) -> String {

@@ -92,6 +92,9 @@ pub enum RestoreError {
     /// The plan changes or lacks something and was not confirmed.
     #[error("not confirmed: {0}; give --yes to go on")]
     Unconfirmed(String),
+    /// Restored blocks could not be read.
+    #[error(transparent)]
+    Select(#[from] crate::select::SelectError),
     /// The server that a drill has started does not answer.
     #[error("the restored Prometheus does not answer")]
     Server(#[source] reqwest::Error),
@@ -115,6 +118,7 @@ impl RestoreError {
             Self::OtherRestore { .. } => ErrorKind::Conflict,
             Self::Untrusted { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::Block { source, .. } => source.kind(),
+            Self::Select(error) => error.kind(),
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Unconfirmed(_) => ErrorKind::NeedsConfirmation,
             Self::Cpu(_) => ErrorKind::Internal,

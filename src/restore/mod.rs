@@ -29,7 +29,7 @@
 //!
 //! [`export`] is the same for what was never archived: a data directory out of our own blocks.
 //!
-//! What it does not do: start Prometheus, merge the data of two servers, write to the bucket.
+//! What it does not do: start Prometheus but for a drill, write to the bucket.
 
 mod build;
 mod check;
@@ -45,6 +45,7 @@ mod head;
 mod inventory;
 mod journal;
 mod local;
+mod merge;
 mod plan;
 mod progress;
 mod records;
@@ -66,6 +67,7 @@ pub use drill::{DrillReport, DrillSettings, SeriesDifference, drill};
 pub use error::RestoreError;
 pub use estimate::Estimate;
 pub use find::{EventFilter, FoundEvent, find_events};
+pub use merge::{MergeReport, MergeRequest, Replica, merge_replicas};
 pub use plan::{PlannedBlock, PlannedDisk, PlannedFetch, PlannedLog, RestorePlan, plan};
 pub use progress::{NoProgress, Phase, Progress};
 pub use request::{HeadMode, RestoreRequest, Selector, ServerVersion};

@@ -114,7 +114,8 @@ impl Workplace {
     }
 }
 
-fn beside(to: &Path, suffix: &str) -> Result<PathBuf, RestoreError> {
+/// Returns a path beside another one.
+pub(super) fn beside(to: &Path, suffix: &str) -> Result<PathBuf, RestoreError> {
     let name = to.file_name().ok_or_else(|| RestoreError::Target {
         path: to.to_owned(),
         reason: "it has no name of its own: give a directory such as /var/lib/prometheus.new".to_owned(),

@@ -1,0 +1,265 @@
+//! Two replicas of one Prometheus: the holes of one are filled from the archive of the other.
+//!
+//! Vocabulary: the *first* archive is the one that is restored, the *other* one fills. They are *tied* by their servers'
+//! external labels, which are equal but for the *replica label*. A *hole* is a time in which a series of the first has
+//! no sample for more than two of its intervals.
+//!
+//! Flow
+//! 1. Both archives are restored to the same moment, side by side: the first with its head as blocks and the last
+//!    seconds as a log, the other as blocks only.
+//! 2. Series by series the times of the first are compared with the other's samples ([`holes::fill`]).
+//! 3. What fills a hole goes into further blocks, one per aligned range, with the hint `from-out-of-order`: they do not
+//!    move the server's replay, and its next compaction merges them.
+//! 4. The blocks join the first directory, which appears in its place by a rename.
+//!
+//! **Invariants**
+//! - A filling sample keeps half an interval from the samples around its hole: no time is doubled and no interval looks
+//!   halved by the replicas' different offsets.
+//! - Nothing of the first is changed or left out.
+//! - The filling blocks' ids follow from what is restored: again the same directory comes out.
+//!
+//! **Crash consistency** Everything lies in `<to>.merge/` until the last rename: each restore goes on where it stopped,
+//! the filling is made anew unless it was complete.
+//!
+//! What it does not do: fill native histograms, exemplars or metadata; choose between two values for one time.
+
+mod blocks;
+mod holes;
+mod tail;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::context::RestoreContext;
+use super::error::RestoreError;
+use super::plan::plan;
+use super::request::{HeadMode, RestoreRequest};
+use super::run::{RestoreReport, run};
+use super::workplace::{beside, is_empty_dir, make_dir, parent_of, remove_all, sync_dir, write_file};
+use crate::archive::{ArchiveView, EventKind, Target};
+use crate::model::SourceName;
+use crate::runtime::crash_point;
+
+use blocks::{Filled, fill_blocks};
+
+/// Two archives, one moment.
+#[derive(Debug)]
+pub struct MergeRequest {
+    /// What is restored of the first.
+    pub request: RestoreRequest,
+    /// The external label in which the two servers differ.
+    pub replica_label: String,
+}
+
+/// One of the two archives.
+#[derive(Debug)]
+pub struct Replica<'a> {
+    /// Where from.
+    pub context: &'a RestoreContext,
+    /// Its catalog.
+    pub view: &'a ArchiveView,
+}
+
+/// What a merge has done.
+#[derive(Debug, Clone, Serialize)]
+pub struct MergeReport {
+    /// The data directory.
+    pub to: PathBuf,
+    /// The restore of the first; none where an interrupted one had done it.
+    pub restored: Option<RestoreReport>,
+    /// The source that filled.
+    pub other: SourceName,
+    /// Series with holes that were filled.
+    pub filled_series: u64,
+    /// Samples that filled them.
+    pub filled_samples: u64,
+    /// Blocks that hold those.
+    pub filled_blocks: usize,
+    /// What is missing in either archive; nothing for a complete restore.
+    pub missing: Vec<String>,
+    /// What to look out for.
+    pub warnings: Vec<String>,
+}
+
+/// Restores the first archive and fills its holes from the other.
+///
+/// # Errors
+/// Archives that are not tied, a target that is in use, or what keeps either from being restored.
+pub async fn merge_replicas(
+    first: Replica<'_>,
+    other: Replica<'_>,
+    merge: MergeRequest,
+) -> Result<MergeReport, RestoreError> {
+    let MergeRequest { request, replica_label } = merge;
+    let at_ms = match request.target {
+        Target::AsOf(at_ms) | Target::Until(at_ms) => at_ms,
+    };
+    check_tied(first.view, other.view, &replica_label, at_ms)?;
+    check_target(&request)?;
+    let work = beside(&request.to, ".merge")?;
+    open_work(&work, &subject(&first, &other, &request), request.restart)?;
+    let (first_dir, other_dir, fill_dir) = (work.join("first"), work.join("other"), work.join("fill"));
+    let restored = restore(&first, &request, &first_dir, HeadMode::Blocks).await?;
+    crash_point("restore.merge-first");
+    let filler = restore(&other, &request, &other_dir, HeadMode::BlocksOnly).await?;
+    crash_point("restore.merge-other");
+    let seed = format!("{} {} {at_ms}", first.view.source, other.view.source);
+    let filled = fill_once(first.context, (&first_dir, &other_dir, &fill_dir), seed).await?;
+    crash_point("restore.merge-filled");
+    join(&first_dir, &fill_dir, &request.to)?;
+    remove_all(&work)?;
+    sync_dir(parent_of(&request.to))?;
+    let missing =
+        [&restored, &filler].into_iter().flatten().flat_map(|report| report.missing.clone()).collect();
+    let mut warnings = warnings(first.view, other.view, at_ms);
+    warnings.extend(restored.iter().flat_map(|report| report.warnings.clone()));
+    if filled.histograms > 0 {
+        warnings.push(format!(
+            "{} native histograms were not compared: only floats fill holes",
+            filled.histograms
+        ));
+    }
+    Ok(MergeReport {
+        to: request.to,
+        restored,
+        other: other.view.source.clone(),
+        filled_series: filled.series,
+        filled_samples: filled.samples,
+        filled_blocks: filled.blocks,
+        missing,
+        warnings,
+    })
+}
+
+/// Makes sure that the two servers are replicas of each other.
+fn check_tied(first: &ArchiveView, other: &ArchiveView, label: &str, at_ms: i64) -> Result<(), RestoreError> {
+    let refuse = |reason: String| {
+        let (first, other) = (&first.source, &other.source);
+        Err(RestoreError::Invalid(format!("{first} and {other} are not replicas of each other: {reason}")))
+    };
+    let labels = |view: &ArchiveView| -> BTreeMap<String, String> {
+        view.server_at(at_ms).map(|facts| facts.external_labels.clone()).unwrap_or_default()
+    };
+    let (mut ours, mut theirs) = (labels(first), labels(other));
+    let (our_replica, their_replica) = (ours.remove(label), theirs.remove(label));
+    let missing =
+        [(first, &our_replica), (other, &their_replica)].into_iter().find(|(_, value)| value.is_none());
+    if let Some((view, _)) = missing {
+        return refuse(format!(
+            "nothing is known of an external label {label:?} of {}; name the label in which they differ with \
+             --replica-label, and archive with --prometheus.url so that external labels are known",
+            view.source
+        ));
+    }
+    if our_replica == their_replica {
+        return refuse(format!("both have the external label {label}={our_replica:?}"));
+    }
+    if ours != theirs {
+        return refuse(format!("their external labels are {ours:?} and {theirs:?}, {label} apart"));
+    }
+    Ok(())
+}
+
+fn check_target(request: &RestoreRequest) -> Result<(), RestoreError> {
+    if request.delta {
+        let message = "--merge-replicas makes a fresh directory: leave --delta out and give another --to";
+        return Err(RestoreError::Invalid(message.to_owned()));
+    }
+    if request.to.exists() && !is_empty_dir(&request.to)? {
+        let reason = "it is not empty: give a directory that does not exist".to_owned();
+        return Err(RestoreError::Target { path: request.to.clone(), reason });
+    }
+    Ok(())
+}
+
+/// Says what a work directory is about.
+fn subject(first: &Replica<'_>, other: &Replica<'_>, request: &RestoreRequest) -> String {
+    let selectors: Vec<&str> = request.selectors.iter().map(|selector| selector.text()).collect();
+    let (first, other, target) = (&first.view.source, &other.view.source, request.target);
+    serde_json::json!({ "first": first, "other": other, "target": target, "match": selectors }).to_string()
+}
+
+fn open_work(work: &Path, subject: &str, restart: bool) -> Result<(), RestoreError> {
+    let path = work.join("subject.json");
+    if restart && work.exists() {
+        remove_all(work)?;
+    }
+    make_dir(work)?;
+    match fs::read_to_string(&path) {
+        Ok(found) if found == subject => Ok(()),
+        Ok(found) => {
+            let difference = format!("that one is {found}, this one {subject}");
+            Err(RestoreError::OtherRestore { path: work.to_owned(), difference })
+        }
+        Err(_) => write_file(&path, subject.as_bytes()),
+    }
+}
+
+/// Restores one of the archives, unless that was done before.
+async fn restore(
+    replica: &Replica<'_>,
+    request: &RestoreRequest,
+    to: &Path,
+    head: HeadMode,
+) -> Result<Option<RestoreReport>, RestoreError> {
+    if to.is_dir() {
+        return Ok(None);
+    }
+    let request = RestoreRequest { to: to.to_owned(), head, restart: false, ..request.clone() };
+    let plan = plan(replica.context, replica.view, &request).await?;
+    run(replica.context, replica.view, plan).await.map(Some)
+}
+
+/// Makes the filling blocks, unless they were complete before.
+async fn fill_once(
+    context: &RestoreContext,
+    (first, other, fill): (&Path, &Path, &Path),
+    seed: String,
+) -> Result<Filled, RestoreError> {
+    let done = fill.join("filled.json");
+    if let Some(filled) = fs::read(&done).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        return Ok(filled);
+    }
+    if fill.exists() {
+        remove_all(fill)?;
+    }
+    make_dir(fill)?;
+    let filled = fill_blocks(context, first, other, fill, Arc::from(seed)).await?;
+    // Plain numbers: what cannot be written would be a defect, and the filling is made again.
+    write_file(&done, &serde_json::to_vec(&filled).unwrap_or_default())?;
+    sync_dir(fill)?;
+    Ok(filled)
+}
+
+/// Moves the filling blocks to the others, then the directory to its place.
+fn join(first: &Path, fill: &Path, to: &Path) -> Result<(), RestoreError> {
+    for entry in fs::read_dir(fill).map_err(RestoreError::file(fill))? {
+        let path = entry.map_err(RestoreError::file(fill))?.path();
+        let Some(name) = path.file_name().filter(|_| path.is_dir()) else { continue };
+        fs::rename(&path, first.join(name)).map_err(RestoreError::file(&path))?;
+        crash_point("restore.merge-joined");
+    }
+    sync_dir(first)?;
+    fs::rename(first, to).map_err(RestoreError::file(to))?;
+    sync_dir(parent_of(to))
+}
+
+fn warnings(first: &ArchiveView, other: &ArchiveView, at_ms: i64) -> Vec<String> {
+    let deleted = |event: &&crate::archive::Event| event.kind == EventKind::Delete && event.at_ms <= at_ms;
+    let count = first.events.iter().filter(deleted).count();
+    let mut warnings = Vec::new();
+    if count > 0 {
+        warnings.push(format!(
+            "series of {} were deleted {count} times before that moment: what {} still has of them fills the holes",
+            first.source, other.source
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,89 @@
+use super::*;
+use crate::archive::ServerFacts;
+use crate::model::Sample;
+use crate::restore::merge::holes::fill;
+
+fn samples(times: impl IntoIterator<Item = i64>) -> Vec<Sample> {
+    times.into_iter().map(|ts_ms| Sample::new(ts_ms, ts_ms as f64)).collect()
+}
+
+fn times(samples: &[Sample]) -> Vec<i64> {
+    samples.iter().map(|sample| sample.ts_ms).collect()
+}
+
+#[test]
+fn holes_between_before_and_after_are_filled() {
+    let own: Vec<i64> = (100..110).chain(120..130).map(|i| i * 1_000).collect();
+    // 300 ms after the last own sample is too near, 700 ms before the next one is not.
+    let other = samples((90..140).map(|i| i * 1_000 + 300));
+    let filled = times(&fill(&own, &other));
+    let expected: Vec<i64> = (90..100).chain(110..120).chain(130..140).map(|i| i * 1_000 + 300).collect();
+    assert_eq!(filled, expected);
+    assert!(filled.iter().all(|t| !own.contains(t)), "no time is doubled");
+}
+
+#[test]
+fn a_missed_scrape_is_no_hole_and_a_complete_series_gets_nothing() {
+    let own: Vec<i64> = (0..50).filter(|i| i % 10 != 3).map(|i| i * 1_000).collect();
+    let other = samples((0..50).map(|i| i * 1_000 + 500));
+    assert!(fill(&own, &other).is_empty());
+}
+
+#[test]
+fn a_series_that_one_replica_never_saw_comes_whole() {
+    let other = samples([5, 10, 15]);
+    assert_eq!(times(&fill(&[], &other)), [5, 10, 15]);
+    assert!(fill(&[10, 20, 30, 40, 50], &[]).is_empty());
+}
+
+#[test]
+fn a_series_with_few_samples_takes_the_interval_of_the_other() {
+    let other = samples((0..20).map(|i| i * 1_000));
+    assert_eq!(
+        times(&fill(&[10_000], &other)),
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19].map(|i| i * 1_000)
+    );
+    assert!(fill(&[10_000], &samples([1])).is_empty(), "without any interval nothing is known");
+}
+
+#[test]
+fn the_union_of_disjoint_outages_is_whole() {
+    let all: Vec<i64> = (0..1_000).map(|i| i * 15_000).collect();
+    let own: Vec<i64> = all.iter().copied().filter(|t| !(3_000_000..6_000_000).contains(t)).collect();
+    let other = samples(all.iter().map(|t| t + 7_000).filter(|t| !(9_000_000..12_000_000).contains(t)));
+    let mut union = own.clone();
+    union.extend(times(&fill(&own, &other)));
+    union.sort_unstable();
+    let steps: Vec<i64> = union.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(steps.iter().all(|step| (7_500..=30_000).contains(step)), "{steps:?}");
+}
+
+fn view(source: &str, labels: &[(&str, &str)]) -> ArchiveView {
+    let source = SourceName::new(source).unwrap();
+    let mut view = ArchiveView::fold(source, Vec::new()).unwrap();
+    let external_labels = labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    view.servers.push((0, ServerFacts { external_labels, ..ServerFacts::default() }));
+    view
+}
+
+#[test]
+fn only_replicas_of_one_server_are_merged() {
+    let a = view("a", &[("cluster", "x"), ("replica", "0")]);
+    let b = view("b", &[("cluster", "x"), ("replica", "1")]);
+    assert!(check_tied(&a, &b, "replica", 5).is_ok());
+    let refused = |other: &ArchiveView, label: &str| check_tied(&a, other, label, 5).unwrap_err().to_string();
+    assert!(refused(&view("b", &[("cluster", "y"), ("replica", "1")]), "replica").contains("\"y\""));
+    assert!(refused(&view("b", &[("cluster", "x"), ("replica", "0")]), "replica").contains("both have"));
+    assert!(refused(&view("b", &[("cluster", "x")]), "replica").contains("--replica-label"));
+    assert!(refused(&b, "prometheus_replica").contains("prometheus_replica"));
+}
+
+#[test]
+fn a_work_directory_of_something_else_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("x.merge");
+    open_work(&work, "one", false).unwrap();
+    open_work(&work, "one", false).unwrap();
+    assert!(matches!(open_work(&work, "two", false), Err(RestoreError::OtherRestore { .. })));
+    open_work(&work, "two", true).unwrap();
+}
