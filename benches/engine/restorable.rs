@@ -37,7 +37,7 @@ pub(crate) async fn latency(table: &mut Table) {
     let mut server = TsdbServer::new(TsdbOptions { scrape_itself: true, ..TsdbOptions::default() });
     server.start().await;
     let archiver = ArchiverSetup::new(&server, &bucket.config()).start().await;
-    let load = Load::start(server.remote_write(), 200, Duration::from_millis(50));
+    let load = Load::start_in_order(server.remote_write(), 200, Duration::from_millis(50));
     archiver.catch_up().await;
     tokio::time::sleep(LATENCY_RUN).await;
     load.stop().await;

@@ -97,7 +97,7 @@ impl Kept {
         }
         for (log, first_segment) in needs_of(base) {
             // A base whose log has a hole is kept with what there is of it.
-            let cuts = view.pieces_to(log, first_segment, &base.position).unwrap_or_default();
+            let cuts = view.pieces_to(log, first_segment, &view.settled(&base.position)).unwrap_or_default();
             self.pieces.extend(cuts.iter().map(|cut| cut.piece.id));
         }
     }
@@ -213,6 +213,10 @@ fn condense(
             }
             next_base += 1;
         }
+        // What follows may go: what the base needs must not be told by it any more.
+        if let Some(base) = &mut entry.base {
+            base.position = view.settled(&base.position);
+        }
         let before = entry.pieces.len();
         bytes +=
             entry.pieces.iter().filter(|p| !kept.pieces.contains(&p.id)).map(|p| p.stored_bytes).sum::<u64>();
@@ -259,12 +263,14 @@ fn check_plan(
     };
     for index in &kept.bases {
         let base = &view.bases[*index];
-        if !after.bases.contains(base) {
+        let position = view.settled(&base.position);
+        let settled = Base { position, ..base.clone() };
+        if !after.bases.contains(base) && !after.bases.contains(&settled) {
             return refuse(format!("the base of {}", crate::model::format_time_ms(base.seen.wall_ms)));
         }
         for (log, first_segment) in needs_of(base) {
-            let before = view.pieces_to(log, first_segment, &base.position);
-            if before.is_ok() && before != after.pieces_to(log, first_segment, &base.position) {
+            let before = view.pieces_to(log, first_segment, &position);
+            if before.is_ok() && before != after.pieces_to(log, first_segment, &position) {
                 return refuse(format!("the log to {}", base.position.wal));
             }
         }

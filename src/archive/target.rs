@@ -68,20 +68,23 @@ impl Archive {
         timeline: Option<u32>,
     ) -> Result<(Position, i64), ArchiveError> {
         check_window(view, as_of_ms)?;
-        let mut candidates = view.timelines.values().filter(|t| timeline.is_none_or(|n| n == t.number));
-        let live = candidates.rfind(|t| began_ms(t) <= as_of_ms).ok_or_else(|| {
-            let nearest = timeline.and_then(|n| view.timelines.get(&n)).map_or(as_of_ms, began_ms);
-            outside("that timeline had not begun", nearest)
-        })?;
-        check_gap(view, live, as_of_ms)?;
-        let (wal, written_ms) = self.cut(live, LogKind::Wal, as_of_ms).await?;
-        let at_fork = live.fork.at.unwrap_or_default();
-        let wal = wal.unwrap_or(at_fork.wal);
-        let wbl = match self.cut(live, LogKind::Wbl, as_of_ms).await? {
-            (Some(cut), _) => Some(cut),
-            (None, _) => at_fork.wbl,
-        };
-        Ok((Position { timeline: live.number, wal, wbl }, written_ms.unwrap_or_else(|| began_ms(live))))
+        let candidates = view.timelines.values().rev().filter(|t| timeline.is_none_or(|n| n == t.number));
+        let mut begun = candidates.filter(|t| began_ms(view, t) <= as_of_ms).peekable();
+        while let Some(live) = begun.next() {
+            let (wal, written_ms) = self.cut(live, LogKind::Wal, as_of_ms).await?;
+            // A timeline without a record by then was not what the server went by: its parent knew more.
+            if wal.is_none() && begun.peek().is_some() && live.fork.reason != super::ForkReason::Gap {
+                continue;
+            }
+            check_gap(view, live, as_of_ms)?;
+            let at_fork = live.fork.at.unwrap_or_default();
+            let (wbl, _) = self.cut(live, LogKind::Wbl, as_of_ms).await?;
+            let position =
+                Position { timeline: live.number, wal: wal.unwrap_or(at_fork.wal), wbl: wbl.or(at_fork.wbl) };
+            return Ok((position, written_ms.unwrap_or_else(|| began_ms(view, live))));
+        }
+        let nearest = timeline.and_then(|n| view.timelines.get(&n)).map_or(as_of_ms, |t| began_ms(view, t));
+        Err(outside("that timeline had not begun", nearest))
     }
 
     /// Returns where one log of a timeline is cut, and when the record before was written; nothing where all records
@@ -143,6 +146,8 @@ pub fn cut_in_piece(piece: &Piece, as_of_ms: i64) -> Option<(u64, i64)> {
         };
         let estimate = match (summary.kind, summary.times_ms) {
             (RecordKind::Tombstones, _) => seen,
+            // Series come right before their first samples: alone they say nothing of a time.
+            (_, None) if cut.is_none() => continue,
             (_, Some((_, newest_ms))) => newest_ms.clamp(seen_before.min(seen), seen),
             (_, None) => seen_before,
         };
@@ -219,15 +224,18 @@ fn newest_position(view: &ArchiveView, timeline: Option<u32>) -> Result<(Positio
     Ok((found.end, found.last_made.wall_ms))
 }
 
-/// Returns when a timeline began to be.
-fn began_ms(timeline: &Timeline) -> i64 {
-    timeline.wal.first().map_or(timeline.fork.noticed.wall_ms, |piece| {
-        if piece.after_ms > 0 {
-            piece.after_ms
-        } else {
-            timeline.fork.noticed.wall_ms.min(piece.seen.wall_ms)
-        }
-    })
+/// Returns a time from which on a timeline may have records: not before its parent was last seen to go on.
+fn began_ms(view: &ArchiveView, timeline: &Timeline) -> i64 {
+    let noticed_ms = timeline.fork.noticed.wall_ms;
+    let Some(parent) = timeline.fork.parent.and_then(|number| view.timelines.get(&number)) else {
+        return timeline.wal.first().map_or(noticed_ms, |piece| noticed_ms.min(piece.seen.wall_ms));
+    };
+    if timeline.fork.reason == super::ForkReason::Gap {
+        let first = timeline.wal.first();
+        let after_ms = first.map(|piece| piece.after_ms).filter(|after_ms| *after_ms > 0);
+        return after_ms.or(first.map(|piece| piece.seen.wall_ms.min(noticed_ms))).unwrap_or(noticed_ms);
+    }
+    parent.wal.last().map_or(noticed_ms, |piece| piece.seen.wall_ms.min(noticed_ms))
 }
 
 impl ArchiveView {
@@ -261,7 +269,7 @@ fn check_gap(view: &ArchiveView, live: &Timeline, as_of_ms: i64) -> Result<(), A
     if as_of_ms <= seen_ms {
         return Ok(());
     }
-    let (before, after) = (seen_ms, began_ms(next));
+    let (before, after) = (seen_ms, began_ms(view, next));
     let nearest = if as_of_ms - before <= after - as_of_ms { before } else { after };
     Err(outside("records of that time are missing (a gap); --until can still use the blocks", nearest))
 }

@@ -194,6 +194,35 @@ impl ArchiveView {
         found.is_some_and(|(_, until)| position.wal <= until.unwrap_or(*target).wal)
     }
 
+    /// Returns the place of the last record that counts for a position. A base may have been seen when a segment had
+    /// just begun, or its last page was filled up: nothing was read between the last record and there.
+    #[must_use]
+    pub fn settled(&self, position: &Position) -> Position {
+        let place = |log: LogKind| {
+            let at = position.of(log)?;
+            let Some(timeline) = self.timelines.get(&position.timeline) else { return Some(at) };
+            let pieces = timeline.pieces(log);
+            let next = pieces.partition_point(|piece| piece.end_position() <= at);
+            let before = match next.checked_sub(1) {
+                Some(last) => Some(pieces[last].end_position()),
+                // An archive begins with nothing read.
+                None if timeline.fork.at.is_none() => {
+                    Some(pieces.first().map(|piece| piece.follows).unwrap_or_default())
+                }
+                None => timeline.fork.at.and_then(|fork| fork.of(log)),
+            };
+            let follows = |before: &LogPosition| {
+                *before < at
+                    && pieces
+                        .get(next)
+                        .is_none_or(|next| next.follows == *before && next.start_position() >= at)
+            };
+            before.filter(follows).or(Some(at))
+        };
+        let (wal, wbl) = (place(LogKind::Wal), place(LogKind::Wbl));
+        Position { timeline: position.timeline, wal: wal.unwrap_or(position.wal), wbl }
+    }
+
     /// Returns the pieces of a log from a segment on that lead to a position, each cut where the way leaves it.
     ///
     /// # Errors

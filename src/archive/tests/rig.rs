@@ -81,6 +81,8 @@ impl Rig {
     pub(in crate::archive) async fn flush(&mut self, with_base: bool) {
         let mut builder = PieceBuilder::new(self.timeline, LogKind::Wal, self.wal, self.now_ms);
         let (mut times, follows) = (None, self.read);
+        // The server has begun a segment, as it does when it cuts a block, and written nothing into it yet.
+        let just_begun = with_base.then(|| self.base_in(self.wal));
         for _ in 0..self.below(8) + 1 {
             let looked_ms = self.now_ms;
             for _ in 0..self.below(3) {
@@ -102,7 +104,7 @@ impl Rig {
         if !builder.is_empty() {
             entry.pieces.push(self.put(builder, follows, times).await);
         }
-        entry.base = with_base.then(|| self.base());
+        entry.base = if self.below(2) == 0 { just_begun } else { with_base.then(|| self.base()) };
         self.append(entry).await;
     }
 
@@ -142,10 +144,14 @@ impl Rig {
     }
 
     pub(in crate::archive) fn base(&self) -> Base {
+        self.base_in(self.read)
+    }
+
+    fn base_in(&self, wal: LogPosition) -> Base {
         Base {
             seen: self.stamp(),
             changed_ms: self.now_ms,
-            position: self.position(),
+            position: Position { wal, ..self.position() },
             checkpoint: self.checkpoint.clone(),
             first_segment: self.first_segment,
             wbl_first_segment: None,

@@ -82,7 +82,7 @@ fn holes(timeline: &Timeline, log: LogKind) -> impl Iterator<Item = Hole<'_>> {
 fn check_base(view: &ArchiveView, base: &Base, report: &mut VerifyReport) {
     let wal = base.checkpoint.as_ref().map_or(base.first_segment, |c| c.number.saturating_add(1));
     for (log, first) in [(LogKind::Wal, wal), (LogKind::Wbl, base.wbl_first_segment.unwrap_or(0))] {
-        if let Err(missing) = view.pieces_to(log, first, &base.position) {
+        if let Err(missing) = view.pieces_to(log, first, &view.settled(&base.position)) {
             let at = format_time_ms(base.seen.wall_ms);
             let what = format!(
                 "the base of {at} cannot be restored: records after {} of the {} are missing",

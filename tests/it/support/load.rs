@@ -78,6 +78,16 @@ pub(crate) struct Load {
 impl Load {
     /// Sends `series` samples every `every`, and late ones now and then.
     pub(crate) fn start(remote: RemoteWrite, series: u32, every: Duration) -> Self {
+        Self::run(remote, series, every, true)
+    }
+
+    /// Sends `series` samples every `every`, all in order.
+    #[allow(dead_code, reason = "the bench uses it")]
+    pub(crate) fn start_in_order(remote: RemoteWrite, series: u32, every: Duration) -> Self {
+        Self::run(remote, series, every, false)
+    }
+
+    fn run(remote: RemoteWrite, series: u32, every: Duration, with_late: bool) -> Self {
         let (book, stop) = (Arc::new(Mutex::new(Book::default())), Arc::new(AtomicBool::new(false)));
         let (written, stopped) = (Arc::clone(&book), Arc::clone(&stop));
         let task = tokio::spawn(async move {
@@ -90,7 +100,7 @@ impl Load {
                 last = now;
                 send(&remote, &written, in_order(series, now)).await;
                 round += 1;
-                if round.is_multiple_of(LATE_EVERY) {
+                if with_late && round.is_multiple_of(LATE_EVERY) {
                     let by = LATE_BY_MS[usize::try_from(round / LATE_EVERY).unwrap() % LATE_BY_MS.len()];
                     send(&remote, &written, late(now - by)).await;
                 }

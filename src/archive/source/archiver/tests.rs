@@ -48,6 +48,24 @@ async fn a_quiet_server_costs_an_entry_every_ten_seconds() {
 }
 
 #[tokio::test]
+async fn half_a_record_is_no_news_until_its_other_half_comes() {
+    let rig = Rig::new();
+    let mut archiver = rig.archiver().await;
+    let mut server = rig.server();
+    server.scrapes(2);
+    rig.turns(&mut archiver, 3).await;
+    let before = rig.view().await.end.seq;
+    let rest = server.half_a_scrape();
+    rig.turns(&mut archiver, 4).await;
+    assert_eq!(rig.view().await.end.seq, before, "nothing was said");
+    assert_eq!(archiver.uploader.instruments.lag.get(), 0.0);
+    server.write_rest(&rest);
+    rig.turns(&mut archiver, 2).await;
+    let view = rig.view().await;
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, server.written(LogKind::Wal));
+}
+
+#[tokio::test]
 async fn an_archiver_that_was_away_goes_on_where_the_last_one_ended() {
     let rig = Rig::new();
     let mut server = rig.server();

@@ -240,6 +240,22 @@ impl Server {
         }
     }
 
+    /// Writes half of a record, and returns the other half.
+    pub(super) fn half_a_scrape(&mut self) -> Vec<u8> {
+        self.ts_ms += 1_000;
+        let record = encoded(&Self::samples(self.ts_ms));
+        self.wal.writer.append(&record);
+        let mut bytes = self.wal.writer.take();
+        let rest = bytes.split_off(bytes.len() / 2);
+        self.wal.write(&bytes);
+        self.wal.records.push(record);
+        rest
+    }
+
+    pub(super) fn write_rest(&self, rest: &[u8]) {
+        self.wal.write(rest);
+    }
+
     /// Writes records that do not compress, up to a size.
     pub(super) fn bulk(&mut self, bytes: usize) {
         let random = random_from_seed(bytes as u64);
