@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -164,7 +165,7 @@ async fn acknowledged_samples_survive_kills_at_random_times_exactly_once() {
         }
         perennial.kill();
         load.finish(senders).await;
-        if random.random_bool(0.3) {
+        if random.random_bool(0.3) && newest_segment(&setup).is_some() {
             tear_log(&setup);
         }
     }
@@ -194,8 +195,7 @@ const OUT_OF_REACH: [&str; 3] = ["garbage.before_delete", "garbage.before_doom",
 #[cfg(feature = "failpoints")]
 const OTHER_COMMANDS: [&str; 2] = ["archive.", "restore."];
 
-/// Leaves half a write at the end of the log, as a power cut may.
-fn tear_log(setup: &Setup) {
+fn newest_segment(setup: &Setup) -> Option<PathBuf> {
     let mut segments = Vec::new();
     let mut folders = vec![setup.data_dir().join("log")];
     while let Some(folder) = folders.pop() {
@@ -207,7 +207,22 @@ fn tear_log(setup: &Setup) {
             }
         }
     }
-    let newest = segments.into_iter().max().expect("a killed process leaves a segment");
+    segments.into_iter().max()
+}
+
+/// Waits until something was written.
+async fn some_load(setup: &Setup) {
+    let start = std::time::Instant::now();
+    while newest_segment(setup).is_none() {
+        assert!(start.elapsed() < Duration::from_secs(60), "nothing is written");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Leaves half a write at the end of the log, as a power cut may.
+fn tear_log(setup: &Setup) {
+    let newest = newest_segment(setup).expect("a killed process leaves a segment");
     let mut file = std::fs::File::options().append(true).open(newest).unwrap();
     file.write_all(&[0x5a; 77]).unwrap();
 }
@@ -226,7 +241,7 @@ async fn acknowledged_samples_survive_a_crash_at_every_named_point() {
         for action in ["2*off->return", "return"] {
             let perennial = setup.start().await;
             let senders = load.start(&setup.remote_write());
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            some_load(&setup).await;
             perennial.kill();
             load.finish(senders).await;
             tear_log(&setup);
