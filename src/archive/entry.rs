@@ -116,6 +116,8 @@ pub struct Fork {
 pub enum ForkReason {
     /// The archive begins.
     Start,
+    /// The wall clock was set: on one timeline every time is once.
+    ClockStep,
     /// The server was started again.
     Restart,
     /// The server repaired its log, or lost its end: what the archive had read is no longer there.
@@ -132,6 +134,7 @@ impl ForkReason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
+            Self::ClockStep => "clock_step",
             Self::Restart => "restart",
             Self::Repair => "repair",
             Self::Rewritten => "rewritten",

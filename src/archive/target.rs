@@ -69,11 +69,16 @@ impl Archive {
     ) -> Result<(Position, i64), ArchiveError> {
         check_window(view, as_of_ms)?;
         let candidates = view.timelines.values().rev().filter(|t| timeline.is_none_or(|n| n == t.number));
-        let mut begun = candidates.filter(|t| began_ms(view, t) <= as_of_ms).peekable();
-        while let Some(live) = begun.next() {
+        let begun: Vec<&Timeline> = candidates.filter(|t| began_ms(view, t) <= as_of_ms).collect();
+        for (i, live) in begun.iter().copied().enumerate() {
+            let older = &begun[i + 1..];
             let (wal, written_ms) = self.cut(live, LogKind::Wal, as_of_ms).await?;
-            // A timeline without a record by then was not what the server went by: its parent knew more.
-            if wal.is_none() && begun.peek().is_some() && live.fork.reason != super::ForkReason::Gap {
+            // A timeline without a record by then was not what the server went by: its parent knew more. One that has
+            // not come that far is left for an older one that has: the clock was set back.
+            let empty = wal.is_none() && live.fork.reason != super::ForkReason::Gap;
+            let reaches = |timeline: &Timeline| timeline.last_made.wall_ms >= as_of_ms;
+            let short = !reaches(live) && older.iter().any(|timeline| reaches(timeline));
+            if !older.is_empty() && (empty || short) {
                 continue;
             }
             check_gap(view, live, as_of_ms)?;
@@ -95,23 +100,22 @@ impl Archive {
         log: LogKind,
         as_of_ms: i64,
     ) -> Result<(Option<LogPosition>, Option<i64>), ArchiveError> {
-        let pieces = timeline.pieces(log);
-        let mut at = None;
-        for piece in pieces {
+        for piece in timeline.pieces(log).iter().rev() {
             if piece.seen.wall_ms <= as_of_ms {
-                at = Some((piece.end_position(), piece.seen.wall_ms));
-                continue;
+                return Ok((Some(piece.end_position()), Some(piece.seen.wall_ms)));
             }
-            if piece.after_ms > as_of_ms {
-                break;
+            // Without a look before it, the times of its samples say when it began.
+            let looked = 0 < piece.after_ms && piece.after_ms <= piece.seen.wall_ms;
+            let first_ms = piece.sample_times_ms.map_or(i64::MIN, |(first_ms, _)| first_ms);
+            if (if looked { piece.after_ms } else { first_ms }) > as_of_ms {
+                continue;
             }
             let cut = cut_in_piece(&self.read_piece(piece).await?, as_of_ms);
             if let Some((offset, written_ms)) = cut {
-                at = Some((LogPosition { segment: piece.segment, offset }, written_ms));
+                return Ok((Some(LogPosition { segment: piece.segment, offset }), Some(written_ms)));
             }
-            break;
         }
-        Ok((at.map(|(position, _)| position), at.map(|(_, written_ms)| written_ms)))
+        Ok((None, None))
     }
 
     /// Reads a piece.
@@ -132,14 +136,16 @@ impl Archive {
 pub fn cut_in_piece(piece: &Piece, as_of_ms: i64) -> Option<(u64, i64)> {
     let header = piece.header();
     let (mut marks, mut seen_before) = (header.marks.iter().copied().peekable(), header.after_ms);
-    let (mut written_ms, mut cut) = (header.after_ms, None);
+    let (mut written_ms, mut cut) = (seen_before, None);
     for record in piece.records() {
-        while let Some(Mark(end, wall_ms)) = marks.peek().copied().filter(|Mark(end, _)| *end < record.end) {
-            let _ = end;
+        while let Some(Mark(_, wall_ms)) = marks.next_if(|Mark(end, _)| *end < record.end) {
             seen_before = wall_ms;
-            marks.next();
         }
         let seen = marks.peek().map_or(i64::MAX, |Mark(_, wall_ms)| *wall_ms);
+        // The clock was set back: what was held against it before counts no more.
+        if seen < seen_before {
+            (seen_before, written_ms) = (seen, seen);
+        }
         let Ok(summary) = summarize(record.data) else {
             cut = Some((record.end, written_ms));
             continue;
@@ -148,14 +154,13 @@ pub fn cut_in_piece(piece: &Piece, as_of_ms: i64) -> Option<(u64, i64)> {
             (RecordKind::Tombstones, _) => seen,
             // Series come right before their first samples: alone they say nothing of a time.
             (_, None) if cut.is_none() => continue,
-            (_, Some((_, newest_ms))) => newest_ms.clamp(seen_before.min(seen), seen),
+            (_, Some((_, newest_ms))) => newest_ms.clamp(seen_before, seen),
             (_, None) => seen_before,
         };
         written_ms = written_ms.max(estimate);
-        if written_ms > as_of_ms {
-            break;
+        if written_ms <= as_of_ms {
+            cut = Some((record.end, written_ms));
         }
-        cut = Some((record.end, written_ms));
     }
     cut
 }
@@ -189,7 +194,9 @@ pub fn ways_to(
     written_ms: i64,
 ) -> impl Iterator<Item = Resolved> + '_ {
     let knows = move |base: &&Base| match target {
-        Target::AsOf(as_of_ms) => base.changed_ms <= as_of_ms,
+        Target::AsOf(as_of_ms) => {
+            base.changed_ms <= as_of_ms || view.clock_set_between(base.position.timeline, position.timeline)
+        }
         Target::Until(_) => true,
     };
     let leads =
@@ -227,6 +234,9 @@ fn newest_position(view: &ArchiveView, timeline: Option<u32>) -> Result<(Positio
 /// Returns a time from which on a timeline may have records: not before its parent was last seen to go on.
 fn began_ms(view: &ArchiveView, timeline: &Timeline) -> i64 {
     let noticed_ms = timeline.fork.noticed.wall_ms;
+    if timeline.fork.reason == super::ForkReason::ClockStep {
+        return noticed_ms;
+    }
     let Some(parent) = timeline.fork.parent.and_then(|number| view.timelines.get(&number)) else {
         return timeline.wal.first().map_or(noticed_ms, |piece| noticed_ms.min(piece.seen.wall_ms));
     };
@@ -243,7 +253,34 @@ impl ArchiveView {
     #[must_use]
     pub fn window_ms(&self) -> Option<(i64, i64)> {
         let first = self.bases.iter().map(|base| base.seen.wall_ms).min()?;
-        Some((first, self.last_made.wall_ms.max(first)))
+        let set = self.clock_set().filter(|set| self.bases[0].position.timeline < set.number);
+        let first = set.map(|set| set.fork.noticed.wall_ms).fold(first, i64::min);
+        let last = self.timelines.values().map(|timeline| timeline.last_made.wall_ms).max();
+        Some((first, last.map_or(first, |last| last.max(first))))
+    }
+
+    /// Returns the other timeline on which a time was as well, because the clock was set back: the one left before a
+    /// timeline's beginning.
+    #[must_use]
+    pub fn also_on(&self, as_of_ms: i64, timeline: u32) -> Option<u32> {
+        let set =
+            self.clock_set().filter(|set| set.number <= timeline && set.fork.noticed.wall_ms <= as_of_ms);
+        let mut parents = set.filter_map(|set| self.timelines.get(&set.fork.parent?));
+        parents.find(|parent| parent.last_made.wall_ms >= as_of_ms).map(|parent| parent.number)
+    }
+
+    /// Returns whether a time that was on a timeline came again on a later one, because the clock was set back.
+    #[must_use]
+    pub fn came_back_to(&self, as_of_ms: i64, timeline: u32) -> bool {
+        self.clock_set().any(|later| later.number > timeline && later.fork.noticed.wall_ms <= as_of_ms)
+    }
+
+    fn clock_set_between(&self, older: u32, newer: u32) -> bool {
+        self.clock_set().any(|set| older < set.number && set.number <= newer)
+    }
+
+    fn clock_set(&self) -> impl Iterator<Item = &Timeline> {
+        self.timelines.values().filter(|timeline| timeline.fork.reason == super::ForkReason::ClockStep)
     }
 }
 

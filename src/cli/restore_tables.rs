@@ -92,11 +92,16 @@ pub(super) fn find_table(events: &[FoundEvent]) -> String {
         table.add_row([
             format_time_ms(event.at_ms),
             kind.as_str().unwrap_or_default().replace('_', " "),
-            format!("--as-of {}", format_time_ms(event.as_of_ms)),
+            just_before(event),
             format!("{block}{}", event.detail),
         ]);
     }
     table.to_string()
+}
+
+fn just_before(event: &FoundEvent) -> String {
+    let timeline = event.timeline.map_or(String::new(), |number| format!(" --timeline {number}"));
+    format!("--as-of {}{timeline}", format_time_ms(event.as_of_ms))
 }
 
 pub(super) fn plan_table(plan: &RestorePlan) -> String {

@@ -43,6 +43,9 @@ pub struct FoundEvent {
     pub at_ms: i64,
     /// What to give to `--as-of` to come out just before it.
     pub as_of_ms: i64,
+    /// What to give to `--timeline` as well: the clock was set back since, and that time was twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<u32>,
     /// How far the log was written.
     pub position: Position,
     /// The block that it is about.
@@ -71,6 +74,7 @@ pub fn find_events(view: &ArchiveView, filters: &[EventFilter], since_ms: i64) -
             kind: event.kind,
             at_ms: event.at_ms,
             as_of_ms,
+            timeline: Some(event.position.timeline).filter(|at| view.came_back_to(as_of_ms, *at)),
             position: event.position,
             block: event.block,
             detail: event.detail.clone(),

@@ -3,7 +3,7 @@
 use super::context::RestoreContext;
 use super::inventory::Inventory;
 use super::request::{RestoreRequest, ServerVersion};
-use crate::archive::{ArchiveView, ServerFacts};
+use crate::archive::{ArchiveView, ServerFacts, Target};
 use crate::model::{format_duration_ms, parse_duration_ms};
 
 /// What a server keeps unless told otherwise.
@@ -21,7 +21,19 @@ pub(super) fn warnings(
     let mut warnings = Vec::new();
     warnings.extend(retention_warning(context.clock.now_ms(), facts, inventory));
     warnings.extend(version_warning(facts, request));
+    warnings.extend(clock_warning(view, inventory));
     warnings
+}
+
+/// A time was twice where the clock was set back.
+fn clock_warning(view: &ArchiveView, inventory: &Inventory) -> Option<String> {
+    let Target::AsOf(as_of_ms) = inventory.resolved.target else { return None };
+    let taken = inventory.resolved.position.timeline;
+    let other = view.also_on(as_of_ms, taken)?;
+    Some(format!(
+        "the clock was set back, and this time was twice: this is the one on timeline {taken}; for the other give \
+         --timeline {other}"
+    ))
 }
 
 /// Blocks beyond the retention go as soon as a newer block exists.

@@ -58,6 +58,11 @@ impl ManualClock {
         Arc::new(Self { wall_ms: AtomicI64::new(wall_ms), monotonic_ms: AtomicI64::new(0) })
     }
 
+    /// Sets the wall clock forward or back.
+    pub fn step_ms(&self, by_ms: i64) {
+        self.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+
     /// Lets both clocks go on by `ms`.
     pub fn advance_ms(&self, ms: i64) {
         self.wall_ms.fetch_add(ms, Ordering::SeqCst);

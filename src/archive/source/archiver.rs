@@ -261,7 +261,7 @@ impl Archiver {
             self.uploader.instruments.clock_steps.inc();
             let detail = format!("the wall clock was set by {step_ms} ms");
             tracing::warn!(source = %self.settings.source, step_ms, "the wall clock was set");
-            self.tailer().tell(EventKind::ClockStep, now.wall_ms, detail);
+            self.tailer().clock_stepped(now, detail);
         }
     }
 

@@ -176,6 +176,17 @@ impl Tailer {
         self.events.push(Event { kind, at_ms, position, block: None, detail });
     }
 
+    /// Begins a timeline where the wall clock was set, so that on each of them a time is once.
+    pub(super) fn clock_stepped(&mut self, now: Stamp, detail: String) {
+        if self.timeline == 0 {
+            return;
+        }
+        self.begin_timeline((ForkReason::ClockStep, EventKind::ClockStep), now.wall_ms, now, detail);
+        for tail in [&mut self.wal, &mut self.wbl] {
+            tail.after_ms = tail.after_ms.min(now.wall_ms);
+        }
+    }
+
     /// Notes that the server says that it was started at another time than before.
     pub(super) fn tell_restart(&mut self, started_ms: i64) {
         if !std::mem::take(&mut self.restart_seen) {
@@ -347,8 +358,8 @@ impl Tailer {
         detail: String,
     ) {
         tracing::info!(source = %self.archive.source(), reason = reason.name(), detail, "a new timeline begins");
-        // After a mere restart the server knows what it had written.
-        if reason != ForkReason::Restart {
+        // Otherwise the server knows what it had written.
+        if !matches!(reason, ForkReason::Restart | ForkReason::ClockStep) {
             lock_digests(&self.digests).forget_open(now.wall_ms);
         }
         let at = self.position();

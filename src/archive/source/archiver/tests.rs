@@ -3,9 +3,10 @@ mod digests;
 mod divergence;
 mod rig;
 
-use rig::Rig;
+use rig::{Rig, Server};
 
 use super::*;
+use crate::archive::{EventKind, RollUp, RollUpSettings, Target};
 use crate::bucket::LogKind;
 use crate::bucket::tests::failing::Fault;
 use crate::runtime::random_from_seed;
@@ -195,17 +196,86 @@ async fn a_second_archiver_of_a_source_is_refused() {
     assert_eq!(failure.kind().exit_code(), 4);
 }
 
-#[tokio::test]
-async fn a_step_of_the_wall_clock_is_an_event() {
-    let rig = Rig::new();
-    rig.server().scrapes(1);
-    let mut archiver = rig.archiver().await;
-    rig.turns(&mut archiver, 2).await;
-    archiver.drift_ms -= 3_600_000;
-    rig.turns(&mut archiver, 2).await;
+const HOUR_MS: i64 = 3_600_000;
+
+/// Writes and archives a scrape a second; returns how many records there were at each second's end, by the wall clock.
+async fn scrapes(rig: &Rig, archiver: &mut Archiver, server: &mut Server, count: usize) -> Vec<(i64, usize)> {
+    let mut written = Vec::new();
+    for _ in 0..count {
+        server.scrapes_at(rig.clock.now_ms());
+        rig.turns(archiver, 1).await;
+        written.push((rig.clock.now_ms() - 1, server.written(LogKind::Wal).len()));
+    }
+    written
+}
+
+async fn records_as_of(rig: &Rig, at_ms: i64) -> (u32, usize) {
     let view = rig.view().await;
-    let step = view.events.iter().find(|event| event.kind == EventKind::ClockStep).unwrap();
-    assert!(step.detail.contains("3600000"), "{step:?}");
+    let found = rig.archive().resolve(&view, Target::AsOf(at_ms), None).await.unwrap();
+    let records = rig.archived_to(&view, LogKind::Wal, &found.position).await;
+    (found.position.timeline, records.len())
+}
+
+async fn rolled_up(rig: &Rig) {
+    let (archive, cpu, random) = (rig.archive(), Cpu::start(1).unwrap(), random_from_seed(9));
+    let now_ms = rig.clock.now_ms() + 24 * HOUR_MS;
+    let roll_up = RollUp { archive: &archive, cpu: &cpu, random: &random, now_ms };
+    let report = roll_up.run(RollUpSettings::default()).await.unwrap();
+    assert!(report.replaced_pieces > report.pieces, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_clock_set_back_by_an_hour_begins_a_timeline_and_both_sides_restore() {
+    let rig = Rig::new();
+    let (mut server, mut archiver) = (rig.server(), rig.archiver().await);
+    let before = scrapes(&rig, &mut archiver, &mut server, 6).await;
+    rig.clock.step_ms(-HOUR_MS);
+    let after = scrapes(&rig, &mut archiver, &mut server, 6).await;
+    for rolled in [false, true] {
+        if rolled {
+            rolled_up(&rig).await;
+        }
+        let view = rig.view().await;
+        let step = view.events.iter().find(|event| event.kind == EventKind::ClockStep).unwrap();
+        assert!(step.detail.contains("3600000"), "{step:?}");
+        assert_eq!(view.newest_timeline().unwrap().fork.reason, ForkReason::ClockStep);
+        for (timeline, moments) in [(1, &before[1..5]), (2, &after[..5])] {
+            for (at_ms, records) in moments {
+                assert_eq!(records_as_of(&rig, *at_ms).await, (timeline, *records), "{at_ms}");
+            }
+        }
+    }
+    // The hour comes again: the later one is meant then, and the older one is told of.
+    rig.clock.step_ms(HOUR_MS - 3_000);
+    let again = scrapes(&rig, &mut archiver, &mut server, 6).await;
+    let (at_ms, view) = (before[4].0, rig.view().await);
+    assert!(again.iter().any(|(came_ms, _)| *came_ms >= at_ms));
+    assert_eq!(records_as_of(&rig, at_ms).await.0, 3);
+    assert_eq!(view.also_on(at_ms, 3), Some(1));
+    assert!(view.came_back_to(at_ms, 1) && !view.came_back_to(at_ms, 3));
+    let older = rig.archive().resolve(&view, Target::AsOf(at_ms), Some(1)).await.unwrap();
+    assert_eq!(rig.archived_to(&view, LogKind::Wal, &older.position).await.len(), before[4].1);
+}
+
+#[tokio::test]
+async fn a_clock_set_forward_by_an_hour_and_back_again_misleads_no_later_time() {
+    let rig = Rig::new();
+    let (mut server, mut archiver) = (rig.server(), rig.archiver().await);
+    let before = scrapes(&rig, &mut archiver, &mut server, 6).await;
+    rig.clock.step_ms(HOUR_MS);
+    let wrong = scrapes(&rig, &mut archiver, &mut server, 6).await;
+    rig.clock.step_ms(-HOUR_MS);
+    let after = scrapes(&rig, &mut archiver, &mut server, 6).await;
+    for rolled in [false, true] {
+        if rolled {
+            rolled_up(&rig).await;
+        }
+        for (timeline, moments) in [(1, &before[1..5]), (2, &wrong[..5]), (3, &after[..])] {
+            for (at_ms, records) in moments {
+                assert_eq!(records_as_of(&rig, *at_ms).await, (timeline, *records), "{at_ms}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

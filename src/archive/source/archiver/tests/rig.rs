@@ -240,6 +240,10 @@ impl Server {
         }
     }
 
+    pub(super) fn scrapes_at(&mut self, ts_ms: i64) {
+        self.wal.append(&encoded(&Self::samples(ts_ms)));
+    }
+
     /// Writes half of a record, and returns the other half.
     pub(super) fn half_a_scrape(&mut self) -> Vec<u8> {
         self.ts_ms += 1_000;
