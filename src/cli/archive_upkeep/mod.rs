@@ -130,10 +130,10 @@ pub(super) struct RetainArgs {
 pub(super) struct HoldArgs {
     #[command(flatten)]
     plain: PlainArgs,
-    /// The first moment: RFC 3339, Unix, or relative such as -2h. It has to be restorable now.
+    /// The first moment: RFC 3339, Unix, or relative such as -2h. Not before the oldest base.
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     from: String,
-    /// The last moment, in the same forms; not after the newest entry.
+    /// The last moment, in the same forms. Not after the newest entry.
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     to: String,
     /// Why, for whoever reads it later.
