@@ -25,6 +25,10 @@ use crate::server::{admin_routes, serve_http};
 
 /// What can be done with the archiver.
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Examples:\n  perennial archive run --source prod-a --prometheus.data-dir /var/lib/prometheus \\\n    \
+--objstore.config-file bucket.yml\n  perennial archive verify prod-a --level L1 --objstore.config-file bucket.yml"
+)]
 #[expect(clippy::large_enum_variant, reason = "made once a process")]
 pub(super) enum ArchiveCommand {
     /// Archives the data directory of a live Prometheus, second by second.
@@ -32,7 +36,7 @@ pub(super) enum ArchiveCommand {
         after_help = "Examples:\n  perennial archive run --source prod-a --prometheus.data-dir /var/lib/prometheus \\\n    \
 --prometheus.url http://127.0.0.1:9090 --objstore.config-file bucket.yml\n  perennial archive run --config-file archive.yml\n\n\
 Several servers in archive.yml:\n  sources:\n    - {name: prod-a, prometheus.data-dir: /var/lib/prometheus-a}\n    \
-- {name: prod-b, prometheus.data-dir: /var/lib/prometheus-b, prometheus.url: 'http://127.0.0.1:9091'}"
+- {name: prod-b, prometheus.data-dir: /var/lib/prometheus-b,\n       prometheus.url: 'http://127.0.0.1:9091'}"
     )]
     Run(Box<RunArgs>),
     #[command(flatten)]
@@ -56,7 +60,8 @@ pub(super) struct RunArgs {
     /// Data directory of the Prometheus, as in its --storage.tsdb.path. Below it only perennial-spool/ is written.
     #[arg(long = "prometheus.data-dir", id = "prometheus_data_dir", value_name = "DIR", requires = "source")]
     prometheus_data_dir: Option<PathBuf>,
-    /// Where that Prometheus answers HTTP: asked for version, flags, external labels and when it was started.
+    /// Where that Prometheus answers HTTP: asked for version, flags, external labels and when it was started. Default:
+    /// not asked.
     #[arg(long = "prometheus.url", value_name = "URL", requires = "source")]
     prometheus_url: Option<String>,
     /// A further source as YAML, `{name, prometheus.data-dir, prometheus.url}`; in the config file a list of such.

@@ -14,7 +14,7 @@ use crate::runtime::Random;
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct EncryptionArgs {
     /// File with age public keys, one a line: every object is encrypted, and each of the keys can decrypt it. Give
-    /// two or more, kept in different places: objects whose keys are all lost are lost.
+    /// two or more, kept in different places: objects whose keys are all lost are lost. Default: no encryption.
     #[arg(long = "encryption.recipients-file", value_name = "FILE")]
     recipients_file: Option<PathBuf>,
     /// File with age secret keys, to read encrypted objects. May be repeated: old keys stay needed for old objects.

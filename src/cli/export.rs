@@ -33,7 +33,7 @@ pub(super) enum ExportCommand {
 /// Flags of `export tsdb`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  perennial export tsdb --tenant team-a --to /var/lib/prometheus.new\n  \
-perennial export tsdb --tenant team-a --to ./up --match 'up{job=\"node\"}' --from 2026-11-01T00:00:00Z --until -1h\n\n\
+perennial export tsdb --tenant team-a --to ./up --match 'up{job=\"node\"}' \\\n    --from 2026-11-01T00:00:00Z --until -1h\n\n\
 It exports what is in blocks; POST /-/flush first brings in what receivers hold in memory. The directory must be new \
 or empty, and appears when it is complete. Prometheus must own it and keep data for as long as it reaches back \
 (--storage.tsdb.retention.time).")]
@@ -46,7 +46,7 @@ pub(super) struct TsdbArgs {
     /// Directory to make; new or empty.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// Only series that satisfy this selector, such as 'up{job="node"}'; may be given several times.
+    /// Only series that satisfy this selector, such as 'up{job="node"}'; may be given several times. Default: all.
     #[arg(long = "match", value_name = "SELECTOR", value_parser = selector)]
     selectors: Vec<Selectors>,
     /// No samples before: RFC 3339, Unix time or relative (-15m, "15m ago"). Default: the first sample.
@@ -55,7 +55,7 @@ pub(super) struct TsdbArgs {
     /// No samples after. Default: the last sample.
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     until: Option<String>,
-    /// How much time a block covers; at most 24h.
+    /// How much time a block covers: 1m to 24h.
     #[arg(long = "block-duration", default_value = "2h", value_name = "DURATION", value_parser = block_duration)]
     block_ms: i64,
     /// Puts the external labels of their producer on the series.

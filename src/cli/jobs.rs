@@ -29,7 +29,7 @@ use crate::runtime::{Clock, Shutdown, SystemClock};
 /// Flag of the roles that run jobs.
 #[derive(Debug, Args)]
 pub(super) struct JobsArgs {
-    /// Directory of job files, one YAML each, which this process runs by their schedules.
+    /// Directory of job files, one YAML each, which this process runs by their schedules. Default: no jobs.
     #[arg(long = "jobs.dir", id = "jobs_dir", value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -62,6 +62,9 @@ pub(super) async fn scheduler(
 
 /// Subcommands of `jobs`.
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Example:\n  perennial jobs ls --jobs.dir /etc/perennial/jobs --data-dir /var/lib/perennial"
+)]
 pub(super) enum JobsCommand {
     /// Lists the jobs with their last result and next run.
     #[command(
@@ -71,8 +74,8 @@ perennial jobs ls --output json"
     Ls(LsArgs),
     /// Runs one job now, in the foreground. The exit code is that of its failure.
     #[command(
-        after_help = "Example:\n  perennial jobs run archive-verify-l1 --jobs.dir /etc/perennial/jobs --data-dir \
-/var/lib/perennial"
+        after_help = "Example:\n  perennial jobs run archive-verify-l1 --jobs.dir /etc/perennial/jobs \\\n    \
+--data-dir /var/lib/perennial --objstore.config-file bucket.yml"
     )]
     Run(RunArgs),
 }

@@ -34,11 +34,17 @@ impl Mode {
 pub(super) struct LockArgs {
     /// Lock every object that is stored for so long (S3 Object Lock). Longer than the window of retention, and
     /// `archive extend-locks` as a job: what is still needed is locked again before it runs out. A lock costs nothing,
-    /// but what is locked is paid for until it ends.
+    /// but what is locked is paid for until it ends. Default: no locks.
     #[arg(long = "lock.retain", id = "lock_retain", value_name = "DURATION", value_parser = positive_duration)]
     retain: Option<Duration>,
     /// Who can end a lock before its time.
-    #[arg(long = "lock.mode", id = "lock_mode", default_value = "governance", value_enum)]
+    #[arg(
+        long = "lock.mode",
+        id = "lock_mode",
+        value_name = "MODE",
+        default_value = "governance",
+        value_enum
+    )]
     pub(super) mode: Mode,
 }
 

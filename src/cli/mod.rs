@@ -52,7 +52,8 @@ use write_roles::WriteRole;
 #[command(args_override_self = true)]
 #[command(
     after_help = "Start with:\n  perennial standalone --data-dir ./data\n\nExit codes: 0 done, 1 defect, 2 wrong use, \
-3 not found, 4 held or changed by somebody else, 5 damaged, 6 unavailable, 7 not confirmed."
+3 not found or outside of what is kept, 4 held or changed by somebody else, 5 damaged or incomplete, 6 unavailable, \
+7 not confirmed."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -26,6 +26,14 @@ use crate::store::parse_selector;
 
 /// Subcommands of `restore`.
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "In an incident:\n  perennial restore find prod-a --deletes --objstore.config-file bucket.yml\n  \
+perennial restore plan prod-a --as-of 2026-11-22T14:02:59Z --to /var/lib/prometheus.new \\\n    \
+--objstore.config-file bucket.yml\n  \
+perennial restore run prod-a --as-of 2026-11-22T14:02:59Z --to /var/lib/prometheus.new \\\n    \
+--objstore.config-file bucket.yml\n\n\
+docs/operations/restore.md is the page for it."
+)]
 pub(super) enum RestoreCommand {
     /// Shows what can be restored: window, timelines, gaps, size.
     Status(StatusArgs),
@@ -108,25 +116,26 @@ pub(super) struct TargetArgs {
         required_unless_present = "until"
     )]
     as_of: Option<String>,
-    /// The newest state without samples after T.
+    /// The newest state without samples after T, in the forms of --as-of but `latest`. Later deletes stay done.
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     until: Option<String>,
-    /// Only this timeline; `restore status` lists them.
+    /// Only this timeline; `restore status` lists them. Default: the newest that had begun by T, with --until the newest.
     #[arg(long, value_name = "N")]
     timeline: Option<u32>,
     /// Brings an existing directory to the target's state: files that are right already are kept.
     #[arg(long)]
     delta: bool,
-    /// Only series that this selector takes. May be repeated: a series needs one of them.
+    /// Only series that this selector takes. May be repeated: a series needs one of them. Default: all.
     #[arg(long = "match", value_name = "SELECTOR")]
     matches: Vec<String>,
-    /// Fetches at most so many bytes a second, such as 50MiB.
+    /// Fetches at most so many bytes a second, such as 50MiB. Default: no limit.
     #[arg(long, value_name = "RATE", value_parser = bytes)]
     limit: Option<usize>,
-    /// What becomes of the samples that the server had in memory: the log that it replays, or blocks.
+    /// What becomes of the samples that the server had in memory: the log that it replays, or blocks; auto takes blocks
+    /// from half a million samples on.
     #[arg(long, value_name = "MODE", default_value = "auto", value_parser = ["auto", "wal", "blocks"])]
     head: String,
-    /// The version of Prometheus that has to read the directory, such as 2.42.
+    /// The version of Prometheus that has to read the directory, such as 2.42. Default: the one that wrote it.
     #[arg(long = "for-version", value_name = "VERSION")]
     for_version: Option<ServerVersion>,
     /// Throws away what an unfinished restore of something else has fetched.
@@ -137,14 +146,15 @@ pub(super) struct TargetArgs {
 /// Flags of `restore plan`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  perennial restore plan prod-a --as-of 2026-11-22T14:02:59Z --objstore.config-file bucket.yml"
+    after_help = "Example:\n  perennial restore plan prod-a --as-of 2026-11-22T14:02:59Z --to /var/lib/prometheus.new \\\n    \
+--objstore.config-file bucket.yml"
 )]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     archive: ArchiveArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// The directory to make.
+    /// The directory to make: its disk is looked at, and what of it is there already.
     #[arg(long, value_name = "DIR", default_value = "./restored")]
     to: PathBuf,
 }
@@ -152,8 +162,9 @@ pub(super) struct PlanArgs {
 /// Flags of `restore run`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  perennial restore run prod-a --as-of 2026-11-22T14:02:59Z --to /var/lib/prometheus.new \
---objstore.config-file bucket.yml\n  perennial restore run prod-a --until -15m --to /tmp/look --match '{job=\"api\"}' \
+    after_help = "Examples:\n  perennial restore run prod-a --as-of 2026-11-22T14:02:59Z --to /var/lib/prometheus.new \\\n    \
+--objstore.config-file bucket.yml\n  perennial restore run prod-a --until -15m --to /tmp/look --match '{job=\"api\"}' \\\n    \
+--objstore.config-file bucket.yml\n  perennial restore run prod-a --as-of latest --to /var/lib/prometheus.new \\\n    --merge-replicas prod-b \
 --objstore.config-file bucket.yml\n\nStart it with:\n  prometheus --storage.tsdb.path /var/lib/prometheus.new ..."
 )]
 pub(super) struct RunArgs {

@@ -40,31 +40,40 @@ pub(super) enum UpkeepCommand {
     #[command(after_help = "Example:\n  perennial archive roll-up prod-a --objstore.config-file bucket.yml")]
     RollUp(PlainArgs),
     /// Deletes what neither the window nor a restore point needs, in two phases: marked now, deleted after a delay.
-    #[command(after_help = "Examples:\n  perennial archive retain prod-a --window 7d --dry-run\n  \
-perennial archive retain prod-a --window 14d --hourly 48 --daily 35 --weekly 12 --monthly 24")]
+    #[command(
+        after_help = "Examples:\n  perennial archive retain prod-a --window 7d --dry-run --objstore.config-file bucket.yml\n  \
+perennial archive retain prod-a --window 14d --daily 35 --weekly 12 --monthly 24 \\\n    --objstore.config-file bucket.yml"
+    )]
     Retain(RetainArgs),
     /// Keeps every second of a range of time, whatever retention says, until it is released.
     #[command(after_help = "Example:\n  perennial archive hold prod-a --from 2026-11-22T14:00:00Z \
---to 2026-11-22T15:00:00Z --reason 'incident 4711'")]
+--to 2026-11-22T15:00:00Z \\\n    --reason 'incident 4711' --objstore.config-file bucket.yml")]
     Hold(HoldArgs),
     /// Ends a hold.
     #[command(after_help = "Example:\n  perennial archive release prod-a 01M81CS08PS78Y0A1MAFVX1ZS4 \
---reason 'incident 4711 is closed'")]
+\\\n    --reason 'incident 4711 is closed' --objstore.config-file bucket.yml")]
     Release(ReleaseArgs),
-    /// Lists the holds.
+    /// Lists the holds that were not released.
+    #[command(after_help = "Example:\n  perennial archive holds prod-a --objstore.config-file bucket.yml")]
     Holds(PlainArgs),
     /// Checks that an archive is whole and can be read. Exit code 5 where it is not, each object named.
-    #[command(after_help = "Examples:\n  perennial archive verify prod-a --level L1 --window 7d\n  \
-perennial archive verify prod-a --level L3 --encryption.identity-file key.txt --output json")]
+    #[command(
+        after_help = "Examples:\n  perennial archive verify prod-a --level L1 --window 7d --objstore.config-file bucket.yml\n  \
+perennial archive verify prod-a --level L3 --encryption.identity-file key.txt --output json \\\n    \
+--objstore.config-file bucket.yml"
+    )]
     Verify(VerifyArgs),
     /// Restores a random moment, starts the real Prometheus on it, and compares what it answers with what was recorded.
     #[command(
-        after_help = "Examples:\n  perennial archive drill prod-a --prometheus /usr/bin/prometheus\n  \
-perennial archive drill prod-a --seed 4711 --to /var/lib/perennial/drill --output json"
+        after_help = "Examples:\n  perennial archive drill prod-a --prometheus /usr/bin/prometheus \\\n    --objstore.config-file bucket.yml\n  \
+perennial archive drill prod-a --seed 4711 --to /var/lib/perennial/drill --output json \\\n    \
+--objstore.config-file bucket.yml"
     )]
     Drill(DrillArgs),
     /// Locks what is needed for longer (S3 Object Lock), so that retention decides what goes and nobody else.
-    #[command(after_help = "Example:\n  perennial archive extend-locks prod-a --retain 8d")]
+    #[command(
+        after_help = "Example:\n  perennial archive extend-locks prod-a --retain 8d --objstore.config-file bucket.yml"
+    )]
     ExtendLocks(ExtendArgs),
 }
 
@@ -93,13 +102,13 @@ pub(super) struct RetainArgs {
     /// Every second of so long before the newest entry stays restorable.
     #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = positive_duration)]
     window: Duration,
-    /// Before the window: the newest restore point of each of so many hours.
+    /// The newest restore point of each of so many hours, counted back from the newest entry, the window included.
     #[arg(long, default_value_t = 48, value_name = "N")]
     hourly: u32,
     /// Of so many days.
     #[arg(long, default_value_t = 35, value_name = "N")]
     daily: u32,
-    /// Of so many weeks.
+    /// Of so many weeks, which begin on Monday (UTC).
     #[arg(long, default_value_t = 12, value_name = "N")]
     weekly: u32,
     /// Of so many months.
@@ -121,10 +130,10 @@ pub(super) struct RetainArgs {
 pub(super) struct HoldArgs {
     #[command(flatten)]
     plain: PlainArgs,
-    /// The first moment.
+    /// The first moment: RFC 3339, Unix, or relative such as -2h. Not before the oldest base.
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     from: String,
-    /// The last moment.
+    /// The last moment, in the same forms. Not after the newest entry.
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     to: String,
     /// Why, for whoever reads it later.
@@ -153,10 +162,10 @@ pub(super) struct VerifyArgs {
     /// L1 lists: chain, inventory, continuity. L2 also hashes a share of the objects. L3 reads and decodes everything.
     #[arg(long, value_name = "LEVEL")]
     level: VerifyLevel,
-    /// L2 reads one part out of so many, another one each day.
+    /// L2 reads one part out of so many, another one each day; 1 reads all.
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     share: u64,
-    /// Also a finding: not every second of so long before the newest entry can be restored.
+    /// Also a finding: not every second of so long before the newest entry can be restored. Default: not looked at.
     #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     window: Option<Duration>,
 }
@@ -175,7 +184,7 @@ pub(super) struct DrillArgs {
     /// What decides the time: the same seed and archive give the same one. Default: a random one, which is printed.
     #[arg(long, value_name = "N", conflicts_with = "as_of")]
     seed: Option<u64>,
-    /// This time in place of a random one.
+    /// This time in place of a random one: RFC 3339, Unix, or relative such as -2h.
     #[arg(long = "as-of", value_name = "T", allow_hyphen_values = true)]
     as_of: Option<String>,
 }
