@@ -1,7 +1,9 @@
 //! `perennial restore serve`: a look at restored data before anything is decided.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tempfile::TempDir;
@@ -20,6 +22,10 @@ use crate::restore::{
 };
 use crate::select::{SelectLimits, Selector, TsdbBlocks};
 use crate::store::parse_selector;
+
+/// How often, and how long in between, it is tried to remove the temporary directory.
+const REMOVALS_MAX: usize = 50;
+const REMOVE_EVERY: Duration = Duration::from_millis(100);
 
 /// Flags of `restore serve`.
 #[derive(Debug, Args)]
@@ -77,27 +83,60 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let process = Process::start()?;
     let given = Labels::from_pairs(args.labels.iter().map(|(n, v)| (n, v)))
         .map_err(|e| Failure::new(ErrorKind::Invalid, format!("--label: {e}")))?;
+    // One wait for all phases: a signal between two of them counts as well.
+    let mut stop = std::pin::pin!(stop_signal());
     match (&args.source, &args.dir) {
-        (_, Some(directory)) => serve(&args, process, directory, given).await,
+        (_, Some(directory)) => serve(&args, process, (directory, given), stop).await,
         (Some(source), None) => {
-            let (folder, archived) = restore_for_looking(&args, &process, source).await?;
+            let folder = make_folder(&args)?;
+            let directory = folder.path().join("data");
+            let archived = tokio::select! {
+                archived = restore_for_looking(&args, &process, source, &directory) => archived?,
+                signal = &mut stop => {
+                    signal?;
+                    return remove_interrupted(folder).await;
+                }
+            };
             let labels = if given.is_empty() { archived } else { given };
-            serve(&args, process, &restored_in(&folder), labels).await
+            serve(&args, process, (&directory, labels), stop).await
         }
         (None, None) => Err(Failure::new(ErrorKind::Invalid, "give a SOURCE or --dir")),
     }
 }
 
-fn restored_in(folder: &TempDir) -> PathBuf {
-    folder.path().join("data")
+fn make_folder(args: &ServeArgs) -> Result<TempDir, Failure> {
+    let parent = args.work_dir.clone().unwrap_or_else(std::env::temp_dir);
+    tempfile::Builder::new().prefix("perennial-serve-").tempdir_in(&parent).map_err(|e| {
+        let message = format!("cannot make a directory in {}: {e}; give --work-dir", parent.display());
+        Failure::new(ErrorKind::Unavailable, message)
+    })
 }
 
-/// Restores blocks only, below a temporary directory; returns it and the external labels of that time.
+/// Removes what a restore that was given up has made. Work that was under way on compute threads may still add to it.
+async fn remove_interrupted(folder: TempDir) -> Result<(), Failure> {
+    let path = folder.keep();
+    for _ in 0..REMOVALS_MAX {
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tokio::time::sleep(REMOVE_EVERY).await;
+            }
+            _ => {
+                print_line("stopped");
+                return Ok(());
+            }
+        }
+    }
+    let message = format!("{} could not be removed: remove it", path.display());
+    Err(Failure::new(ErrorKind::Unavailable, message))
+}
+
+/// Restores blocks only, into a temporary directory; returns the external labels of that time.
 async fn restore_for_looking(
     args: &ServeArgs,
     process: &Process,
     source: &SourceName,
-) -> Result<(TempDir, Labels), Failure> {
+    directory: &Path,
+) -> Result<Labels, Failure> {
     args.common.check_local_bucket()?;
     let bucket = Bucket::open(&args.common.bucket_config()?, &process.metrics)?;
     let archive = Archive::new(bucket, args.encryption.opening()?, source.clone());
@@ -112,18 +151,13 @@ async fn restore_for_looking(
         (None, Some(until)) => Target::Until(instant("--until", until)?),
         (None, None) => return Err(Failure::new(ErrorKind::Invalid, "give --as-of or --until")),
     };
-    let parent = args.work_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let folder = tempfile::Builder::new().prefix("perennial-serve-").tempdir_in(&parent).map_err(|e| {
-        let message = format!("cannot make a directory in {}: {e}; give --work-dir", parent.display());
-        Failure::new(ErrorKind::Unavailable, message)
-    })?;
     let request = RestoreRequest {
         timeline: args.timeline,
         head: HeadMode::BlocksOnly,
         selectors: args.selectors.clone(),
         // It is for looking: what is missing is told, and nothing is lost by going on.
         confirmed: true,
-        ..RestoreRequest::new(target, restored_in(&folder))
+        ..RestoreRequest::new(target, directory)
     };
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let mut context = RestoreContext::new(archive, process.cpu.clone(), threads, Arc::clone(&process.clock));
@@ -137,16 +171,15 @@ async fn restore_for_looking(
     ));
     report.missing.iter().for_each(|missing| print_line(format_args!("missing: {missing}")));
     let labels = view.server_at(report.written_ms).map(|server| server.external_labels.clone());
-    let labels = Labels::from_pairs(labels.unwrap_or_default()).unwrap_or_else(|_| Labels::empty());
-    Ok((folder, labels))
+    Ok(Labels::from_pairs(labels.unwrap_or_default()).unwrap_or_else(|_| Labels::empty()))
 }
 
 /// Serves a restored directory until the process is told to stop.
 async fn serve(
     args: &ServeArgs,
     process: Process,
-    directory: &Path,
-    external_labels: Labels,
+    (directory, external_labels): (&Path, Labels),
+    stop: Pin<&mut impl Future<Output = Result<(), Failure>>>,
 ) -> Result<(), Failure> {
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;
@@ -168,7 +201,7 @@ async fn serve(
     ));
 
     tokio::select! {
-        signal = stop_signal() => signal?,
+        signal = stop => signal?,
         ended = read_side.first_end() => return ended,
     }
     process.readiness.set(false);

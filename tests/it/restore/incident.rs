@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::scene::check_known;
 use crate::support::{
     ArchiverSetup, LATE_METRIC, LOAD_METRIC, Load, LocalBucket, SampleSet, Series, TsdbOptions, TsdbServer,
-    files_below, installed, label_pairs, now_ms,
+    installed, label_pairs, now_ms,
 };
 
 const LATE_SAMPLES: i64 = 40;
@@ -15,19 +15,6 @@ fn of_metric(set: &SampleSet, metric: &str) -> SampleSet {
     let mut kept = set.clone();
     kept.series.retain(|labels, _| labels.contains(&("__name__".to_owned(), metric.to_owned())));
     kept
-}
-
-async fn wait_for_block(server: &TsdbServer) {
-    for _ in 0..900 {
-        let found = files_below(server.data_dir())
-            .iter()
-            .any(|path| path.ends_with("meta.json") && !path.to_string_lossy().contains(".tmp"));
-        if found {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("the server wrote no block:\n{}", server.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +29,7 @@ async fn deleted_series_come_back_also_after_the_tombstones_were_cleaned() {
     let setup = ArchiverSetup::new(&server, &bucket.config());
     let archiver = setup.start().await;
     let load = Load::start(server.remote_write(), 20, Duration::from_millis(250));
-    wait_for_block(&server).await;
+    server.wait_for_block().await;
     let book = load.stop().await;
     archiver.catch_up().await;
     let before_ms = now_ms();

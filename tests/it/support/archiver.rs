@@ -59,6 +59,8 @@ pub(crate) struct ArchiverSetup {
     folder: Arc<TempDir>,
     data: PathBuf,
     url: Option<String>,
+    /// Name, data directory and address of further servers.
+    others: Vec<(String, PathBuf, String)>,
     bucket: String,
     http: u16,
     flags: Vec<String>,
@@ -72,6 +74,7 @@ impl ArchiverSetup {
             folder: Arc::new(tempfile::Builder::new().prefix("archiver-it-").tempdir().unwrap()),
             data: server.data_dir().to_owned(),
             url: Some(server.url("")),
+            others: Vec::new(),
             bucket: bucket.to_owned(),
             http: free_port(),
             flags: Vec::new(),
@@ -82,6 +85,12 @@ impl ArchiverSetup {
     /// Adds flags.
     pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|f| (*f).to_owned()));
+        self
+    }
+
+    /// Archives a further server in the same process.
+    pub(crate) fn also(mut self, source: &str, server: &TsdbServer) -> Self {
+        self.others.push((source.to_owned(), server.data_dir().to_owned(), server.url("")));
         self
     }
 
@@ -114,10 +123,18 @@ impl ArchiverSetup {
             .arg(format!("--objstore.config={}", self.bucket))
             .args(&self.flags)
             .env_remove("FAILPOINTS");
+        for (name, data, url) in &self.others {
+            let data = data.display();
+            command.arg(format!(
+                "--sources={{name: {name}, prometheus.data-dir: {data}, prometheus.url: '{url}'}}"
+            ));
+        }
         command.envs(self.failpoints.iter().map(|points| ("FAILPOINTS", points)));
         let process = Process::start("archiver", &mut command, &self.folder.path().join("log"));
         let metrics = format!("http://127.0.0.1:{}/metrics", self.http);
-        Archiver { process, metrics, _folder: Arc::clone(&self.folder) }
+        let sources = std::iter::once(SOURCE).chain(self.others.iter().map(|(name, ..)| name.as_str()));
+        let sources = sources.map(str::to_owned).collect();
+        Archiver { process, metrics, sources, _folder: Arc::clone(&self.folder) }
     }
 
     /// The restore commands on the same bucket.
@@ -131,6 +148,7 @@ impl ArchiverSetup {
 pub(crate) struct Archiver {
     pub(crate) process: Process,
     metrics: String,
+    sources: Vec<String>,
     _folder: Arc<TempDir>,
 }
 
@@ -158,21 +176,24 @@ impl Archiver {
             .sum()
     }
 
-    /// Waits until everything that the server wrote before this call can be restored.
+    /// Waits until everything that the servers wrote before this call can be restored.
     pub(crate) async fn catch_up(&self) {
         let (asked_s, start) = (now_ms() as f64 / 1e3, Instant::now());
-        loop {
-            let success = self.metric("perennial_archive_last_success_timestamp_seconds").await;
-            let lag = self.metric("perennial_archive_lag_seconds").await;
-            if success > asked_s && (lag == 0.0 || success - lag > asked_s) {
-                return;
+        for source in &self.sources {
+            let own = |metric: &str| format!("perennial_archive_{metric}{{source=\"{source}\"}}");
+            loop {
+                let success = self.metric(&own("last_success_timestamp_seconds")).await;
+                let lag = self.metric(&own("lag_seconds")).await;
+                if success > asked_s && (lag == 0.0 || success - lag > asked_s) {
+                    break;
+                }
+                assert!(
+                    start.elapsed() < CATCH_UP_LIMIT,
+                    "{source}: last success {success}, lag {lag}, asked at {asked_s}:\n{}",
+                    self.process.log_tail()
+                );
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            assert!(
-                start.elapsed() < CATCH_UP_LIMIT,
-                "last success {success}, lag {lag}, asked at {asked_s}:\n{}",
-                self.process.log_tail()
-            );
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
@@ -181,12 +202,19 @@ impl Archiver {
 #[derive(Debug, Clone)]
 pub(crate) struct RestoreCommand {
     bucket: String,
+    source: String,
     flags: Vec<String>,
 }
 
 impl RestoreCommand {
     pub(crate) fn new(bucket: &str) -> Self {
-        Self { bucket: bucket.to_owned(), flags: Vec::new() }
+        Self { bucket: bucket.to_owned(), source: SOURCE.to_owned(), flags: Vec::new() }
+    }
+
+    /// Restores another source than [`SOURCE`].
+    pub(crate) fn of(mut self, source: &str) -> Self {
+        self.source = source.to_owned();
+        self
     }
 
     /// Adds flags to every command.
@@ -195,7 +223,7 @@ impl RestoreCommand {
         self
     }
 
-    /// Runs `perennial restore VERB lab …`.
+    /// Runs `perennial restore VERB SOURCE …`.
     pub(crate) fn output(&self, verb: &str, arguments: &[&str]) -> Output {
         self.command(verb, arguments).output().expect("the program starts")
     }
@@ -207,7 +235,7 @@ impl RestoreCommand {
 
     pub(crate) fn command(&self, verb: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_perennial"));
-        command.args(["restore", verb, SOURCE]).args(arguments).args(&self.flags);
+        command.args(["restore", verb, &self.source]).args(arguments).args(&self.flags);
         command.arg(format!("--objstore.config={}", self.bucket)).env_remove("FAILPOINTS");
         command
     }

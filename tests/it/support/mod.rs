@@ -30,15 +30,15 @@ mod tsdb_server;
 
 #[allow(unused_imports, reason = "the bench uses all of it")]
 pub(crate) use archiver::{
-    ArchiverSetup, LocalBucket, RestoreCommand, SOURCE, assert_code, local_bucket_config, path_text,
-    time_text,
+    Archiver, ArchiverSetup, LocalBucket, RestoreCommand, SOURCE, assert_code, local_bucket_config,
+    path_text, time_text,
 };
 pub(crate) use catalog::{CatalogFiles, archive_folder, files_below, tree};
 pub(crate) use crash_points::crash_points;
 pub(crate) use dump::{Dump, copy_folder};
 pub(crate) use exporters::{NodeExporter, Postgres, PostgresExporter, Redis, RedisExporter};
 pub(crate) use fault_proxy::{Fault, FaultProxy};
-pub(crate) use http::client;
+pub(crate) use http::{client, get_json};
 pub(crate) use load::{Book, LATE_METRIC, LOAD_METRIC, Load, now_ms};
 pub(crate) use perennial::{Perennial, Setup};
 pub(crate) use ports::free_port;

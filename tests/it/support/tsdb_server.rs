@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::{answers, get_json};
-use super::{Answer, Process, RemoteRead, RemoteWrite, SampleSet, client, free_port};
+use super::{Answer, Process, RemoteRead, RemoteWrite, SampleSet, client, files_below, free_port};
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -26,6 +26,8 @@ pub(crate) struct TsdbOptions {
     pub(crate) scrape_itself: bool,
     /// `(job, port)` on the loopback address, scraped every second.
     pub(crate) scrape: Vec<(String, u16)>,
+    /// Its value of the external label `replica`; `a` where none is given.
+    pub(crate) replica: Option<&'static str>,
     pub(crate) flags: Vec<String>,
 }
 
@@ -36,8 +38,9 @@ impl TsdbOptions {
     }
 
     fn yaml(&self, own_port: u16) -> String {
+        let replica = self.replica.unwrap_or("a");
         let mut text = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s, external_labels: {{cluster: lab, replica: a}}}}\n\
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, external_labels: {{cluster: lab, replica: {replica}}}}}\n\
              storage: {{tsdb: {{out_of_order_time_window: {LATE_WINDOW}}}, exemplars: {{max_exemplars: 100000}}}}\n\
              scrape_configs:\n"
         );
@@ -154,6 +157,20 @@ impl TsdbServer {
         // Blocks that overlap are legal, and the server merges them.
         let told: Vec<&str> = told.filter(|line| !line.contains("verlapping blocks")).collect();
         assert!(told.is_empty(), "{}: the server complains:\n{}", self.data.display(), told.join("\n"));
+    }
+
+    /// Waits until it has written a block, which a minute and a half is enough for.
+    pub(crate) async fn wait_for_block(&self) {
+        for _ in 0..900 {
+            let found = files_below(&self.data)
+                .iter()
+                .any(|path| path.ends_with("meta.json") && !path.to_string_lossy().contains(".tmp"));
+            if found {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the server wrote no block:\n{}", self.log());
     }
 
     /// A sender into it.
