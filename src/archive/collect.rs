@@ -83,7 +83,7 @@ impl Retention<'_> {
         let links = self.archive.links().await?;
         let view = ArchiveView::fold(self.archive.source().clone(), links.clone())?;
         let holds = self.archive.holds().await?;
-        plan_retention(&links, &view, &holds, self.policy, self.random.ulid(self.now_ms))
+        plan_retention(&links, &view, &holds, self.policy, (self.random.ulid(self.now_ms), self.now_ms))
     }
 
     /// Deletes what was marked long enough ago, drops what the policy does not keep, and marks what nothing names.

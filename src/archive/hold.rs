@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::ArchiveError;
 use super::chain::{Archive, decode, encode};
 use super::entry::ENTRY_FORMAT;
-use crate::bucket::{ArchiveObject, Created, ObjectKey};
+use crate::bucket::{ArchiveObject, Created, LogKind, ObjectKey};
 use crate::model::Ulid;
 use crate::runtime::Random;
 
@@ -81,16 +81,34 @@ impl Archive {
         if from_ms > to_ms {
             return Err(ArchiveError::Invalid("--from lies after --to: exchange them".to_owned()));
         }
+        self.check_held((from_ms, to_ms)).await?;
+        let hold = self.put_hold(Held::Range { from_ms, to_ms }, reason, random, now_ms).await?;
+        // Retention may have read the holds before this one and cut into it since.
+        if let Err(error) = self.check_held((from_ms, to_ms)).await {
+            let reason = "retention had dropped it already";
+            self.put_hold(Held::Release { hold: hold.id }, reason, random, now_ms).await?;
+            return Err(error);
+        }
+        Ok(hold)
+    }
+
+    /// Refuses a range of which not every second is in the archive.
+    async fn check_held(&self, (from_ms, to_ms): (i64, i64)) -> Result<(), ArchiveError> {
         let view = self.load().await?;
         let (first, last) = view.window_ms().ok_or_else(|| ArchiveError::Empty(self.source().clone()))?;
-        if from_ms < first || to_ms > last {
-            let nearest = if from_ms < first { first } else { last };
-            return Err(ArchiveError::OutsideWindow {
-                reason: "that range is not wholly in the archive".to_owned(),
-                nearest: crate::model::format_time_ms(nearest),
-            });
-        }
-        self.put_hold(Held::Range { from_ms, to_ms }, reason, random, now_ms).await
+        let holes = [LogKind::Wal, LogKind::Wbl].into_iter().flat_map(|log| view.holes(log));
+        let mut cut = holes.filter(|hole| from_ms < hole.to_ms && hole.from_ms < to_ms);
+        let nearest = match cut.next() {
+            _ if from_ms < first => first,
+            _ if to_ms > last => last,
+            Some(hole) if hole.from_ms <= from_ms => hole.to_ms,
+            Some(hole) => hole.from_ms,
+            None => return Ok(()),
+        };
+        Err(ArchiveError::OutsideWindow {
+            reason: "not every second of that range is in the archive".to_owned(),
+            nearest: crate::model::format_time_ms(nearest),
+        })
     }
 
     /// Ends a hold.

@@ -34,6 +34,7 @@ mod error;
 mod files;
 mod hash;
 mod hold;
+mod holes;
 mod lock;
 mod piece;
 mod retention;
@@ -57,6 +58,7 @@ pub use entry::{
 pub use error::ArchiveError;
 pub use hash::Sha256Hash;
 pub use hold::{Held, Hold};
+pub use holes::Hole;
 pub use lock::{LockExtension, LockReport};
 pub use piece::{
     Mark, PIECE_PLAIN_BYTES_MAX, Piece, PieceBuilder, PieceHeader, PieceRecord, compress, decompress,

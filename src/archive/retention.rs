@@ -11,7 +11,7 @@ use super::chain::Link;
 use super::entry::{Base, Chapter, ENTRY_FORMAT, Entry};
 use super::hold::{Held, Hold};
 use super::roll_up::{entries_of, made, made_ms, says_something};
-use super::view::{ArchiveView, Timeline};
+use super::view::ArchiveView;
 use crate::bucket::LogKind;
 use crate::model::Ulid;
 
@@ -95,15 +95,23 @@ impl Kept {
         if !self.bases.insert(index) {
             return;
         }
+        let position = view.settled(&base.position);
         for (log, first_segment) in needs_of(base) {
             // A base whose log has a hole is kept with what there is of it.
-            let cuts = view.pieces_to(log, first_segment, &view.settled(&base.position)).unwrap_or_default();
+            let cuts = view.pieces_to(log, first_segment, &position).unwrap_or_default();
             self.pieces.extend(cuts.iter().map(|cut| cut.piece.id));
+            // Also where the server has dropped all of the log, its last piece tells where that ended, and when.
+            let pieces = view.timelines.get(&position.timeline).map_or(&[][..], |t| t.pieces(log));
+            let last = pieces.iter().find(|piece| Some(piece.end_position()) == position.of(log));
+            self.pieces.extend(last.map(|piece| piece.id));
         }
     }
 
-    /// Keeps every second of a range, and the two bases before it: the newest may have been seen a little late.
+    /// Keeps every second of a range, and the two bases before it: the newest may have been seen a little late. Where the
+    /// clock was set, the range is wider by as much.
     fn range(&mut self, view: &ArchiveView, (from_ms, to_ms): (i64, i64)) {
+        let step_ms = view.clock_set_by_ms((from_ms, to_ms));
+        let (from_ms, to_ms) = (from_ms.saturating_sub(step_ms), to_ms.saturating_add(step_ms));
         let before = view.bases.iter().enumerate().rev().filter(|(_, base)| base.seen.wall_ms <= from_ms);
         let before: Vec<usize> = before.map(|(i, _)| i).take(2).collect();
         let since_ms = before.last().map_or(from_ms, |i| view.bases[*i].seen.wall_ms).min(from_ms);
@@ -113,16 +121,16 @@ impl Kept {
                 self.base(view, i);
             }
         }
-        for piece in view.timelines.values().flat_map(pieces) {
-            if piece.seen.wall_ms >= since_ms && piece.after_ms <= to_ms {
+        for log in [LogKind::Wal, LogKind::Wbl] {
+            let pieces = view.timelines.values().flat_map(|timeline| timeline.pieces(log));
+            let mut pieces = pieces.filter(|piece| piece.seen.wall_ms >= since_ms).peekable();
+            while let Some(piece) = pieces.next_if(|piece| piece.after_ms <= to_ms) {
                 self.pieces.insert(piece.id);
             }
+            // The next one tells that nothing came in between.
+            self.pieces.extend(pieces.next().map(|piece| piece.id));
         }
     }
-}
-
-fn pieces(timeline: &Timeline) -> impl Iterator<Item = &super::PieceEntry> {
-    timeline.wal.iter().chain(&timeline.wbl)
 }
 
 /// Returns the logs that a base needs, each from its first segment on.
@@ -131,8 +139,8 @@ fn needs_of(base: &Base) -> [(LogKind, u32); 2] {
     [(LogKind::Wal, wal), (LogKind::Wbl, base.wbl_first_segment.unwrap_or(0))]
 }
 
-/// Plans what is kept and what goes. The window is counted back from the newest entry: an archiver that was away for
-/// longer than the window loses nothing by it.
+/// Plans what is kept and what goes. The window is counted back from the newest entry, or from now where that is
+/// earlier: an archiver that was away for longer than the window loses nothing by it.
 ///
 /// # Errors
 /// A policy that keeps nothing, or an archive whose remaining entries would not lead to what is kept.
@@ -141,10 +149,10 @@ pub fn plan_retention(
     view: &ArchiveView,
     holds: &[Hold],
     policy: &RetentionPolicy,
-    id: Ulid,
+    (id, now_ms): (Ulid, i64),
 ) -> Result<RetentionPlan, ArchiveError> {
     policy.check()?;
-    let newest_ms = view.last_made.wall_ms;
+    let newest_ms = view.last_made.wall_ms.min(now_ms);
     let window_start_ms = newest_ms.saturating_sub(policy.window_ms);
     let mut kept = Kept::default();
     kept.range(view, (window_start_ms, i64::MAX));

@@ -14,6 +14,9 @@ use crate::bucket::LogKind;
 use crate::model::format_time_ms;
 use crate::tsdb::wal::{RecordKind, summarize};
 
+/// Looks further apart than this are no looks at all: nobody looked in between.
+const LOOKS_APART_MS: i64 = 1_000;
+
 /// What is to be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,7 +59,10 @@ impl Archive {
     ) -> Result<Resolved, ArchiveError> {
         let (position, written_ms) = match target {
             Target::AsOf(as_of_ms) => self.position_at(view, as_of_ms, timeline).await?,
-            Target::Until(_) => newest_position(view, timeline)?,
+            Target::Until(until_ms) => {
+                check_begun(view, until_ms)?;
+                newest_position(view, timeline)?
+            }
         };
         resolve_at(view, target, position, written_ms)
     }
@@ -70,52 +76,63 @@ impl Archive {
         check_window(view, as_of_ms)?;
         let candidates = view.timelines.values().rev().filter(|t| timeline.is_none_or(|n| n == t.number));
         let begun: Vec<&Timeline> = candidates.filter(|t| began_ms(view, t) <= as_of_ms).collect();
+        let newest = begun.first().map_or(u32::MAX, |newest| newest.number);
+        let mut later = view.timelines.values().filter(|t| t.number > newest).find_map(|t| t.wal.first());
         for (i, live) in begun.iter().copied().enumerate() {
             let older = &begun[i + 1..];
-            let (wal, written_ms) = self.cut(live, LogKind::Wal, as_of_ms).await?;
+            let wal = self.cut(live, LogKind::Wal, as_of_ms).await?;
             // A timeline without a record by then was not what the server went by: its parent knew more. One that has
             // not come that far is left for an older one that has: the clock was set back.
-            let empty = wal.is_none() && live.fork.reason != super::ForkReason::Gap;
+            let empty = wal.at.is_none() && live.fork.reason != super::ForkReason::Gap;
             let reaches = |timeline: &Timeline| timeline.last_made.wall_ms >= as_of_ms;
             let short = !reaches(live) && older.iter().any(|timeline| reaches(timeline));
             if !older.is_empty() && (empty || short) {
+                later = wal.next.filter(|_| !short).or(later);
                 continue;
             }
             check_gap(view, live, as_of_ms)?;
             let at_fork = live.fork.at.unwrap_or_default();
-            let (wbl, _) = self.cut(live, LogKind::Wbl, as_of_ms).await?;
-            let position =
-                Position { timeline: live.number, wal: wal.unwrap_or(at_fork.wal), wbl: wbl.or(at_fork.wbl) };
-            return Ok((position, written_ms.unwrap_or_else(|| began_ms(view, live))));
+            let wbl = self.cut(live, LogKind::Wbl, as_of_ms).await?;
+            let position = Position {
+                timeline: live.number,
+                wal: wal.at.unwrap_or(at_fork.wal),
+                wbl: wbl.at.or(at_fork.wbl),
+            };
+            if let Some(next) = wal.next.or(later).filter(|_| wal.whole) {
+                check_thinned(view, &position, next, as_of_ms)?;
+            }
+            return Ok((position, wal.written_ms.unwrap_or_else(|| began_ms(view, live))));
         }
         let nearest = timeline.and_then(|n| view.timelines.get(&n)).map_or(as_of_ms, |t| began_ms(view, t));
         Err(outside("that timeline had not begun", nearest))
     }
 
-    /// Returns where one log of a timeline is cut, and when the record before was written; nothing where all records
-    /// of the timeline came later.
-    async fn cut(
+    /// Finds where one log of a timeline is cut.
+    async fn cut<'a>(
         &self,
-        timeline: &Timeline,
+        timeline: &'a Timeline,
         log: LogKind,
         as_of_ms: i64,
-    ) -> Result<(Option<LogPosition>, Option<i64>), ArchiveError> {
+    ) -> Result<Cut<'a>, ArchiveError> {
+        let mut next = None;
         for piece in timeline.pieces(log).iter().rev() {
             if piece.seen.wall_ms <= as_of_ms {
-                return Ok((Some(piece.end_position()), Some(piece.seen.wall_ms)));
+                let (at, written_ms) = (Some(piece.end_position()), Some(piece.seen.wall_ms));
+                return Ok(Cut { at, written_ms, whole: true, next });
             }
             // Without a look before it, the times of its samples say when it began.
             let looked = 0 < piece.after_ms && piece.after_ms <= piece.seen.wall_ms;
             let first_ms = piece.sample_times_ms.map_or(i64::MIN, |(first_ms, _)| first_ms);
-            if (if looked { piece.after_ms } else { first_ms }) > as_of_ms {
-                continue;
+            if (if looked { piece.after_ms } else { first_ms }) <= as_of_ms {
+                let cut = cut_in_piece(&self.read_piece(piece).await?, as_of_ms);
+                if let Some((offset, written_ms)) = cut {
+                    let at = Some(LogPosition { segment: piece.segment, offset });
+                    return Ok(Cut { at, written_ms: Some(written_ms), whole: false, next });
+                }
             }
-            let cut = cut_in_piece(&self.read_piece(piece).await?, as_of_ms);
-            if let Some((offset, written_ms)) = cut {
-                return Ok((Some(LogPosition { segment: piece.segment, offset }), Some(written_ms)));
-            }
+            next = Some(piece);
         }
-        Ok((None, None))
+        Ok(Cut { at: None, written_ms: None, whole: true, next })
     }
 
     /// Reads a piece.
@@ -128,6 +145,18 @@ impl Archive {
         Piece::decompress(&bytes, piece.plain_bytes)
             .map_err(|reason| ArchiveError::Damaged { key: key.to_string(), reason })
     }
+}
+
+/// Where one log of a timeline is cut for a time.
+struct Cut<'a> {
+    /// Nothing where all records of the timeline came later.
+    at: Option<LogPosition>,
+    /// When the record before was written.
+    written_ms: Option<i64>,
+    /// Whether no piece is cut in two.
+    whole: bool,
+    /// The first piece that is left out as a whole.
+    next: Option<&'a PieceEntry>,
 }
 
 /// Returns where a piece is cut for a time and when the record before the cut was written; nothing where all its
@@ -152,6 +181,8 @@ pub fn cut_in_piece(piece: &Piece, as_of_ms: i64) -> Option<(u64, i64)> {
         };
         let estimate = match (summary.kind, summary.times_ms) {
             (RecordKind::Tombstones, _) => seen,
+            // Late samples do not tell when they came.
+            _ if header.log == LogKind::Wbl && seen.saturating_sub(seen_before) > LOOKS_APART_MS => seen,
             // Series come right before their first samples: alone they say nothing of a time.
             (_, None) if cut.is_none() => continue,
             (_, Some((_, newest_ms))) => newest_ms.clamp(seen_before, seen),
@@ -275,6 +306,19 @@ impl ArchiveView {
         self.clock_set().any(|later| later.number > timeline && later.fork.noticed.wall_ms <= as_of_ms)
     }
 
+    /// Returns by how much the clock was set at most, forward or back, close enough to a range of time to matter.
+    pub(super) fn clock_set_by_ms(&self, (from_ms, to_ms): (i64, i64)) -> i64 {
+        let steps = self.clock_set().filter_map(|set| {
+            let before_ms = self.timelines.get(&set.fork.parent?)?.last_made.wall_ms;
+            let (low, high) =
+                (set.fork.noticed.wall_ms.min(before_ms), set.fork.noticed.wall_ms.max(before_ms));
+            let step_ms = high - low;
+            let near = high >= from_ms.saturating_sub(step_ms) && low <= to_ms.saturating_add(step_ms);
+            near.then_some(step_ms)
+        });
+        steps.max().unwrap_or(0)
+    }
+
     fn clock_set_between(&self, older: u32, newer: u32) -> bool {
         self.clock_set().any(|set| older < set.number && set.number <= newer)
     }
@@ -295,6 +339,17 @@ fn check_window(view: &ArchiveView, as_of_ms: i64) -> Result<(), ArchiveError> {
     Ok(())
 }
 
+/// Refuses a time before all samples.
+fn check_begun(view: &ArchiveView, until_ms: i64) -> Result<(), ArchiveError> {
+    let blocks = view.bases.iter().flat_map(|base| &base.blocks).map(|block| block.min_time_ms);
+    let pieces = view.timelines.values().flat_map(|timeline| timeline.wal.iter().chain(&timeline.wbl));
+    let pieces = pieces.filter_map(|piece| piece.sample_times_ms).map(|(first_ms, _)| first_ms);
+    match blocks.chain(pieces).min() {
+        Some(first_ms) if until_ms < first_ms => Err(outside("all samples are later", first_ms)),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a time at which the archive was blind: between a timeline's end and the next one that begins with a gap.
 fn check_gap(view: &ArchiveView, live: &Timeline, as_of_ms: i64) -> Result<(), ArchiveError> {
     let next = view.timelines.values().find(|t| t.number > live.number);
@@ -309,6 +364,30 @@ fn check_gap(view: &ArchiveView, live: &Timeline, as_of_ms: i64) -> Result<(), A
     let (before, after) = (seen_ms, began_ms(view, next));
     let nearest = if as_of_ms - before <= after - as_of_ms { before } else { after };
     Err(outside("records of that time are missing (a gap); --until can still use the blocks", nearest))
+}
+
+/// Refuses a time between two restore points that retention left: what came after the first of them is gone.
+fn check_thinned(
+    view: &ArchiveView,
+    position: &Position,
+    next: &PieceEntry,
+    as_of_ms: i64,
+) -> Result<(), ArchiveError> {
+    if next.follows <= position.wal || view.clock_set_between(position.timeline, next.timeline) {
+        return Ok(());
+    }
+    let holes = view.holes(LogKind::Wal);
+    match holes.iter().find(|hole| hole.piece.id == next.id) {
+        Some(hole) if as_of_ms > hole.from_ms => {
+            let to_ms = hole.to_ms.max(hole.piece.sample_times_ms.map_or(i64::MIN, |(first_ms, _)| first_ms));
+            let nearest = if as_of_ms - hole.from_ms <= to_ms - as_of_ms { hole.from_ms } else { to_ms };
+            Err(outside(
+                "retention kept only restore points of that time; --until can still use the blocks",
+                nearest,
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn outside(reason: &str, nearest_ms: i64) -> ArchiveError {

@@ -2,7 +2,7 @@
 
 use super::rig::{POLL_MS, Rig};
 use crate::archive::{
-    Archive, ArchiveView, Position, Retention, RetentionPolicy, RollUp, RollUpSettings, Target,
+    Archive, ArchiveError, ArchiveView, Position, Retention, RetentionPolicy, RollUp, RollUpSettings, Target,
 };
 use crate::bucket::{LogKind, ObjectKey};
 use crate::runtime::Cpu;
@@ -12,7 +12,8 @@ const START_MS: i64 = 4_000_000_000_000;
 
 /// Returns where a time leads, after checking it against what was written.
 async fn checked(rig: &Rig, view: &ArchiveView, at_ms: i64) -> Position {
-    let found = rig.archive.resolve(view, Target::AsOf(at_ms), None).await.unwrap();
+    let found = rig.archive.resolve(view, Target::AsOf(at_ms), None).await;
+    let found = found.unwrap_or_else(|error| panic!("{at_ms}: {error}; {:?}", view.holes(LogKind::Wal)));
     assert!(found.missing.is_empty(), "records are missing for {at_ms}: {:?}", found.missing);
     let position = found.position;
     if let Some(surely) = rig.known_at(at_ms - POLL_MS) {
@@ -179,4 +180,32 @@ async fn an_empty_policy_is_refused_and_a_long_pause_deletes_nothing() {
     let policy = RetentionPolicy { window_ms: 3_600_000, ..empty };
     let report = run(&policy, rig.now_ms + 40 * 86_400_000).run().await.unwrap();
     assert_eq!((report.dropped_bases, report.dropped_pieces, report.marked_objects), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn times_between_restore_points_are_refused_with_the_nearest_and_cannot_be_held() {
+    let mut rig = Rig::new(302, START_MS);
+    rig.live(60).await;
+    let policy = RetentionPolicy { window_ms: 10_000, hourly: 1, daily: 1, weekly: 0, monthly: 0, yearly: 0 };
+    let held_ms = rig.now_ms - 40_000;
+    let range = (held_ms, held_ms + 2_000);
+    rig.archive.hold(range, "a test", &rig.random, rig.now_ms).await.unwrap();
+    let (archive, random, now_ms) = (&rig.archive, &rig.random, rig.now_ms);
+    Retention { archive, policy: &policy, delay_ms: 0, random, now_ms }.run().await.unwrap();
+    let view = archive.load().await.unwrap();
+    let holes = view.holes(LogKind::Wal);
+    let dark =
+        holes.iter().map(|hole| (hole.from_ms, hole.to_ms)).find(|(from, to)| to - from > 1_000).unwrap();
+    assert!(dark.0 >= range.1 || dark.1 <= range.0, "{dark:?} is held: {range:?}");
+    assert!(view.continuous_since_ms().unwrap() >= dark.1);
+    let middle = dark.0.midpoint(dark.1);
+    let refused = archive.resolve(&view, Target::AsOf(middle), None).await.unwrap_err();
+    assert!(matches!(refused, ArchiveError::OutsideWindow { .. }), "{refused}");
+    checked(&rig, &view, dark.0).await;
+    let after = dark.1.max(holes[0].piece.seen.wall_ms);
+    assert!(archive.resolve(&view, Target::AsOf(after), None).await.is_ok());
+    for range in [(middle, middle), (dark.0 - 10, dark.1 + 10), (middle, rig.now_ms - 1_000)] {
+        let refused = archive.hold(range, "too late", random, now_ms).await.unwrap_err();
+        assert!(matches!(refused, ArchiveError::OutsideWindow { .. }), "{refused}");
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::VerifyReport;
 use crate::archive::roll_up::{entries_of, made_ms};
-use crate::archive::{ArchiveView, Base, ForkReason, Link, LogPosition, PieceEntry, Timeline};
+use crate::archive::{ArchiveView, Base, Link, Timeline};
 use crate::bucket::{LogKind, ObjectKey};
 use crate::model::{Ulid, format_time_ms};
 
@@ -21,28 +21,22 @@ pub(super) fn check(view: &ArchiveView, links: &[Link], window_ms: Option<i64>, 
     };
     let thinned_to_ms =
         links.first().filter(|_| !thinned.is_empty()).map_or(i64::MIN, |link| made_ms(link).1);
-    let mut since_ms = view.window_ms().map_or(i64::MIN, |(first, _)| first);
     for base in &view.bases {
         check_base(view, base, report);
     }
-    for timeline in view.timelines.values() {
-        for log in [LogKind::Wal, LogKind::Wbl] {
-            for hole in holes(timeline, log) {
-                since_ms = since_ms.max(hole.piece.seen.wall_ms);
-                if !thinned.contains(&hole.piece.id) {
-                    let after = hole.after;
-                    let key = hole.piece.key(&view.source);
-                    report.add(
-                        key,
-                        format!("records before it are missing: those after {after} of the {}", name(log)),
-                    );
-                }
-            }
+    for log in [LogKind::Wal, LogKind::Wbl] {
+        for hole in view.holes(log).into_iter().filter(|hole| !thinned.contains(&hole.piece.id)) {
+            let what =
+                format!("records before it are missing: those after {} of the {}", hole.after, name(log));
+            report.add(hole.piece.key(&view.source), what);
         }
+    }
+    for timeline in view.timelines.values() {
         check_end(view, timeline, thinned_to_ms, report);
     }
     report.newest_ms = Some(view.last_made.wall_ms);
-    report.continuous_since_ms = view.window_ms().map(|_| since_ms);
+    report.continuous_since_ms = view.continuous_since_ms();
+    let since_ms = report.continuous_since_ms.unwrap_or(i64::MIN);
     let due_ms = window_ms.map(|window_ms| view.last_made.wall_ms.saturating_sub(window_ms));
     if let Some(due_ms) = due_ms.filter(|due_ms| since_ms > *due_ms && began_before(view, *due_ms)) {
         let what = format!(
@@ -57,26 +51,6 @@ pub(super) fn check(view: &ArchiveView, links: &[Link], window_ms: Option<i64>, 
 /// An archive that is younger than its window is not expected to fill it.
 fn began_before(view: &ArchiveView, due_ms: i64) -> bool {
     view.timelines.values().next().is_some_and(|first| first.fork.noticed.wall_ms <= due_ms)
-}
-
-/// A piece before which records are missing.
-struct Hole<'a> {
-    piece: &'a PieceEntry,
-    after: LogPosition,
-}
-
-fn holes(timeline: &Timeline, log: LogKind) -> impl Iterator<Item = Hole<'_>> {
-    let fork = &timeline.fork;
-    // The first piece of an archive, and the first one after a gap, follow nothing.
-    let begin = match fork.reason {
-        ForkReason::Start | ForkReason::Gap => None,
-        _ => fork.at.and_then(|at| at.of(log)),
-    };
-    let mut end = begin;
-    timeline.pieces(log).iter().filter_map(move |piece| {
-        let after = end.replace(piece.end_position());
-        after.filter(|after| piece.follows != *after).map(|after| Hole { piece, after })
-    })
 }
 
 fn check_base(view: &ArchiveView, base: &Base, report: &mut VerifyReport) {
