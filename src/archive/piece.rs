@@ -185,7 +185,7 @@ impl Piece {
     }
 
     /// Iterates over the records.
-    pub fn records(&self) -> impl Iterator<Item = PieceRecord<'_>> {
+    pub fn records(&self) -> impl Iterator<Item = PieceRecord<'_>> + Clone {
         let mut rest = &self.records[..];
         let mut end = self.header.start;
         std::iter::from_fn(move || {

@@ -14,6 +14,7 @@ use super::entry::{Chapter, ENTRY_FORMAT, Entry, PieceEntry};
 use super::piece::{PieceBuilder, compress};
 use super::{ArchiveError, Sha256Hash};
 use crate::bucket::Created;
+use crate::model::ErrorKind;
 use crate::runtime::{Cpu, Random, crash_point};
 
 /// Pieces are rolled up to about this size before compression.
@@ -52,6 +53,8 @@ pub struct RollUpReport {
     pub replaced_bytes: u64,
     /// Size of the objects of the latter.
     pub bytes: u64,
+    /// Runs of pieces that stay as they are because one of them is damaged.
+    pub damaged_groups: u64,
 }
 
 /// What a roll-up works with.
@@ -100,11 +103,9 @@ impl RollUp<'_> {
         });
         let mut placed: BTreeMap<u64, Vec<PieceEntry>> = BTreeMap::new();
         for group in groups(pieces.collect()) {
-            let (seq, piece) = match group.as_slice() {
-                [(seq, single)] => (*seq, single.clone()),
-                _ => self.merge(&group, report).await?,
-            };
-            placed.entry(seq).or_default().push(piece);
+            for (seq, piece) in self.rolled_up(group, report).await? {
+                placed.entry(seq).or_default().push(piece);
+            }
         }
         for entry in &mut entries {
             entry.pieces = placed.remove(&entry.seq).unwrap_or_default();
@@ -130,6 +131,27 @@ impl RollUp<'_> {
         Ok(())
     }
 
+    /// Returns what takes the place of neighbouring pieces: one, or they themselves where one of them is damaged.
+    async fn rolled_up(
+        &self,
+        group: Vec<(u64, PieceEntry)>,
+        report: &mut RollUpReport,
+    ) -> Result<Vec<(u64, PieceEntry)>, ArchiveError> {
+        if group.len() == 1 {
+            return Ok(group);
+        }
+        match self.merge(&group, report).await {
+            Ok(merged) => Ok(vec![merged]),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let source = self.archive.source();
+                tracing::warn!(%source, %error, "pieces stay as they are, one of them is damaged");
+                report.damaged_groups += 1;
+                Ok(group)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Copies the records of neighbouring pieces into one.
     async fn merge(
         &self,
@@ -148,8 +170,6 @@ impl RollUp<'_> {
                     builder.mark(mark.1);
                 }
             }
-            report.replaced_pieces += 1;
-            report.replaced_bytes += entry.stored_bytes;
         }
         let plain = builder.finish();
         let mut merged = merged_entry(group, self.random.ulid(self.now_ms));
@@ -165,6 +185,8 @@ impl RollUp<'_> {
         }
         crash_point("archive.after-rolled-up-piece");
         merged.seen = last.seen;
+        report.replaced_pieces += group.len() as u64;
+        report.replaced_bytes += group.iter().map(|(_, entry)| entry.stored_bytes).sum::<u64>();
         report.pieces += 1;
         report.bytes += merged.stored_bytes;
         Ok((*seq, merged))

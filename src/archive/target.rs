@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::ArchiveError;
 use super::chain::Archive;
 use super::entry::{Base, EventKind, LogPosition, PieceEntry, Position};
-use super::piece::{Mark, Piece};
+use super::piece::{Mark, Piece, PieceRecord};
 use super::view::{ArchiveView, MissingRecords, PieceCut, Timeline};
 use crate::bucket::LogKind;
 use crate::model::format_time_ms;
@@ -166,7 +166,8 @@ pub fn cut_in_piece(piece: &Piece, as_of_ms: i64) -> Option<(u64, i64)> {
     let header = piece.header();
     let (mut marks, mut seen_before) = (header.marks.iter().copied().peekable(), header.after_ms);
     let (mut written_ms, mut cut) = (seen_before, None);
-    for record in piece.records() {
+    let mut records = piece.records();
+    while let Some(record) = records.next() {
         while let Some(Mark(_, wall_ms)) = marks.next_if(|Mark(end, _)| *end < record.end) {
             seen_before = wall_ms;
         }
@@ -179,10 +180,15 @@ pub fn cut_in_piece(piece: &Piece, as_of_ms: i64) -> Option<(u64, i64)> {
             cut = Some((record.end, written_ms));
             continue;
         };
+        let looked = seen.saturating_sub(seen_before) <= LOOKS_APART_MS;
         let estimate = match (summary.kind, summary.times_ms) {
-            (RecordKind::Tombstones, _) => seen,
+            (RecordKind::Tombstones, _) if looked => seen,
+            // As late as can be: what was scraped next came after it.
+            (RecordKind::Tombstones, _) => {
+                next_sample_ms(records.clone()).unwrap_or(seen).clamp(seen_before, seen)
+            }
             // Late samples do not tell when they came.
-            _ if header.log == LogKind::Wbl && seen.saturating_sub(seen_before) > LOOKS_APART_MS => seen,
+            _ if header.log == LogKind::Wbl && !looked => seen,
             // Series come right before their first samples: alone they say nothing of a time.
             (_, None) if cut.is_none() => continue,
             (_, Some((_, newest_ms))) => newest_ms.clamp(seen_before, seen),
@@ -194,6 +200,10 @@ pub fn cut_in_piece(piece: &Piece, as_of_ms: i64) -> Option<(u64, i64)> {
         }
     }
     cut
+}
+
+fn next_sample_ms<'a>(mut records: impl Iterator<Item = PieceRecord<'a>>) -> Option<i64> {
+    records.find_map(|record| summarize(record.data).ok()?.times_ms.map(|(_, newest_ms)| newest_ms))
 }
 
 /// Returns what leads to a position.

@@ -1,11 +1,14 @@
 //! Whatever happens to the catalog, a time leads to the same place.
 
 use super::rig::{POLL_MS, Rig};
+use crate::archive::piece::{Piece, PieceBuilder, compress};
 use crate::archive::{
-    Archive, ArchiveError, ArchiveView, Position, Retention, RetentionPolicy, RollUp, RollUpSettings, Target,
+    Archive, ArchiveError, ArchiveView, LogPosition, Position, Retention, RetentionPolicy, RollUp,
+    RollUpSettings, Target, cut_in_piece,
 };
 use crate::bucket::{LogKind, ObjectKey};
 use crate::runtime::Cpu;
+use crate::tsdb::wal::{FloatSample, Record, TombstoneRecord};
 
 /// In the future, so that objects stored now are older than any delay.
 const START_MS: i64 = 4_000_000_000_000;
@@ -208,4 +211,55 @@ async fn times_between_restore_points_are_refused_with_the_nearest_and_cannot_be
         let refused = archive.hold(range, "too late", random, now_ms).await.unwrap_err();
         assert!(matches!(refused, ArchiveError::OutsideWindow { .. }), "{refused}");
     }
+}
+
+/// A piece as it is first read after a pause of half an hour: one look before, one after.
+fn piece_after_a_pause(log: LogKind, records: &[Record]) -> Piece {
+    let mut builder = PieceBuilder::new(1, log, LogPosition::default(), START_MS);
+    for (i, record) in records.iter().enumerate() {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        builder.push(i as u64 + 1, &bytes);
+    }
+    builder.mark(START_MS + 30 * MINUTE_MS);
+    let plain = builder.finish();
+    Piece::decompress(&compress(&plain, 1), plain.len() as u64).unwrap()
+}
+
+const MINUTE_MS: i64 = 60_000;
+
+fn sample_at(minute: i64) -> Record<'static> {
+    let ts_ms = START_MS + minute * MINUTE_MS;
+    Record::Samples(vec![FloatSample { reference: 1, ts_ms, value_bits: 1, start_ms: 0 }])
+}
+
+#[test]
+fn in_a_pause_samples_decide_and_a_delete_is_no_later_than_the_next_scrape() {
+    let deleted = Record::Tombstones(vec![TombstoneRecord { reference: 1, min_time_ms: 0, max_time_ms: 9 }]);
+    let records = [sample_at(1), sample_at(4), deleted, sample_at(6), sample_at(20), sample_at(29)];
+    let piece = piece_after_a_pause(LogKind::Wal, &records);
+    let kept = |minute: i64| cut_in_piece(&piece, START_MS + minute * MINUTE_MS).map_or(0, |(end, _)| end);
+    assert_eq!([0, 1, 5, 6, 20, 28, 29].map(kept), [0, 1, 2, 4, 5, 5, 6]);
+    let late = piece_after_a_pause(LogKind::Wbl, &[sample_at(-90), sample_at(-80)]);
+    assert_eq!(cut_in_piece(&late, START_MS + 29 * MINUTE_MS), None, "nobody knows when they came");
+}
+
+#[tokio::test]
+async fn a_damaged_piece_keeps_its_neighbours_from_being_rolled_up_and_nothing_else() {
+    let cpu = Cpu::start(1).unwrap();
+    let mut rig = Rig::new(303, START_MS);
+    rig.live(60).await;
+    let view = rig.archive.load().await.unwrap();
+    let pieces = &view.timelines.values().next().unwrap().wal;
+    let key = pieces[pieces.len() / 2].key(rig.archive.source());
+    rig.archive.bucket().put(&key, "not a piece".into()).await.unwrap();
+    let (archive, random, now_ms) = (&rig.archive, &rig.random, rig.now_ms);
+    let roll_up = RollUp { archive, cpu: &cpu, random, now_ms };
+    let settings = RollUpSettings { settled_ms: 2_000, chapter_ms: 1_000_000 };
+    let report = roll_up.run(settings).await.unwrap();
+    assert_eq!(report.damaged_groups, 1);
+    assert!(report.chapters > 0 && report.replaced_pieces > report.pieces, "{report:?}");
+    let after = archive.load().await.unwrap();
+    assert!(after.holes(LogKind::Wal).is_empty());
+    assert!(archive.links().await.unwrap().len() < 10, "the entries are rolled up");
 }

@@ -32,14 +32,29 @@ fn sized(count: u64, what: &str, bytes: u64) -> String {
 }
 
 pub(super) fn roll_up(report: &RollUpReport) -> String {
-    let RollUpReport { chapters, replaced_links, replaced_pieces, pieces, replaced_bytes, bytes } = *report;
+    let RollUpReport {
+        chapters,
+        replaced_links,
+        replaced_pieces,
+        pieces,
+        replaced_bytes,
+        bytes,
+        damaged_groups,
+    } = *report;
     if chapters == 0 {
         return "nothing has settled that could be rolled up".to_owned();
     }
+    let damaged = match damaged_groups {
+        0 => String::new(),
+        groups => format!(
+            "{groups} runs of pieces stay as they are: `perennial archive verify --level L3` names why"
+        ),
+    };
     pairs([
         ("chapters", format!("{chapters}, in place of {replaced_links} entries and chapters")),
         ("pieces", format!("{pieces}, in place of {replaced_pieces}")),
         ("size", format!("{}, in place of {}", ByteSize(bytes), ByteSize(replaced_bytes))),
+        ("damaged", damaged),
     ])
 }
 
