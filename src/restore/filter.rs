@@ -89,11 +89,16 @@ impl RecordRules {
         if kind == RecordKind::MmapMarkers {
             return Ok(());
         }
-        if self.keeps_all() || (kind == RecordKind::Samples && self.keeps_whole(data)?) {
+        if self.keeps_all() {
             return emit(data);
         }
-        if kind == RecordKind::Samples && self.drops_whole(data)? {
-            return Ok(());
+        if kind == RecordKind::Samples {
+            if self.drops_whole(data)? {
+                return Ok(());
+            }
+            if self.keeps_whole(data)? {
+                return emit(data);
+            }
         }
         let mut record = decode(data)?;
         self.thin_out(&mut record);

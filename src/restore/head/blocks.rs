@@ -119,7 +119,7 @@ pub(in crate::restore) async fn build_blocks(
     let range_ms = range_for(&head);
     for first in (0..series).step_by(pass_series as usize) {
         let end = series.min(first.saturating_add(pass_series));
-        let shares = collect_pass(context, &head, &table, first, end).await?;
+        let shares = collect_pass(context, &head, &table, range_ms, (first, end)).await?;
         context.progress.advance(head.samples / u64::from(passes));
         blocks = write_pass(context, &head, blocks, shares, range_ms).await?;
     }
@@ -145,14 +145,14 @@ async fn collect_pass(
     context: &RestoreContext,
     head: &Arc<HeadBlocks>,
     table: &Arc<SeriesTable>,
-    first: u32,
-    end: u32,
+    range_ms: i64,
+    (first, end): (u32, u32),
 ) -> Result<Vec<Vec<Collected>>, RestoreError> {
     let step = context.threads as u32;
     let jobs = (0..step).map(|thread| {
         let (head, table) = (Arc::clone(head), Arc::clone(table));
         let share = Share { first: first.saturating_add(thread).min(end), end, step };
-        context.cpu.run(move || collect(&head.wal, &head.wbl, &table, &head.rules, share))
+        context.cpu.run(move || collect(&head.wal, &head.wbl, &table, &head.rules, range_ms, share))
     });
     try_join_all(jobs).await?.into_iter().collect()
 }
@@ -196,17 +196,7 @@ fn encode(
 ) -> Result<Vec<Encoded>, RestoreError> {
     let encode = |collected: Collected| {
         let rank = collected.rank;
-        let mut chunks: Vec<(i64, SeriesChunks)> = Vec::new();
-        for (ts_ms, value) in collected.into_points(table, rules.deletes_late) {
-            let window = ts_ms.div_euclid(range_ms);
-            if chunks.last().is_none_or(|(last, _)| *last != window) {
-                chunks.push((window, SeriesChunks::new()));
-            }
-            let Some((_, open)) = chunks.last_mut() else { continue };
-            push(open, ts_ms, &value, rules.version)?;
-        }
-        chunks.iter_mut().for_each(|(_, chunks)| chunks.finish());
-        Ok((rank, chunks))
+        Ok((rank, collected.into_chunks(table, rules, range_ms)?))
     };
     batch.into_iter().map(encode).collect()
 }

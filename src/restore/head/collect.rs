@@ -1,12 +1,17 @@
 //! The samples of some series, collected from the logs.
+//!
+//! A log has the samples of all series side by side. Those of a plain series, floats in order of which none was deleted,
+//! are encoded as they come, some two bytes each; all others wait for their series to be complete.
 
 use super::HeadRules;
 use super::series::SeriesTable;
 use crate::restore::RestoreError;
 use crate::restore::filter::{damaged, decode};
 use crate::restore::records::LogRecords;
-use crate::tsdb::chunk::SampleValue;
+use crate::tsdb::block::SeriesChunks;
+use crate::tsdb::chunk::{Encoding, SampleValue};
 use crate::tsdb::wal::{Record, RecordKind, decode_samples};
+use crate::tsdb::{XorChunks, XorDecoder};
 
 /// A sample of a series.
 type Point = (i64, SampleValue);
@@ -17,6 +22,16 @@ pub(super) struct Collected {
     pub(super) rank: u32,
     /// The newest in-order time, those in the tail included.
     last_ms: i64,
+    /// Chunks of a plain series, which end where a window does.
+    plain: XorChunks,
+    /// The window of the open chunk.
+    window: i64,
+    /// All samples of a series that is not plain.
+    points: Option<Box<Points>>,
+}
+
+#[derive(Debug, Default)]
+struct Points {
     in_order: Vec<Point>,
     late: Vec<Point>,
 }
@@ -44,29 +59,28 @@ pub(super) fn collect(
     wbl: &LogRecords,
     table: &SeriesTable,
     rules: &HeadRules,
+    range_ms: i64,
     share: Share,
 ) -> Result<Vec<Collected>, RestoreError> {
     let ranks = (share.first..share.end).step_by(share.step as usize);
-    let mut all: Vec<Collected> = ranks
-        .map(|rank| Collected { rank, last_ms: i64::MIN, in_order: Vec::new(), late: Vec::new() })
-        .collect();
+    let mut all: Vec<Collected> = ranks.map(|rank| Collected::new(rank, table)).collect();
     let place = |reference: u64| table.rank(reference).and_then(|rank| share.place(rank));
+    wbl.each(|data| {
+        each_sample(data, |reference, ts_ms, value| {
+            if ts_ms <= rules.until_ms
+                && let Some(place) = place(reference)
+            {
+                all[place].points().late.push((ts_ms, value.get()));
+            }
+        })
+    })?;
     wal.each(|data| {
         each_sample(data, |reference, ts_ms, value| {
             if ts_ms >= rules.cut_off_ms
                 && ts_ms <= rules.until_ms
                 && let Some(place) = place(reference)
             {
-                all[place].take(ts_ms, value, rules.tail_ms);
-            }
-        })
-    })?;
-    wbl.each(|data| {
-        each_sample(data, |reference, ts_ms, value| {
-            if ts_ms <= rules.until_ms
-                && let Some(place) = place(reference)
-            {
-                all[place].late.push((ts_ms, value.get()));
+                all[place].take(ts_ms, value, rules.tail_ms, range_ms);
             }
         })
     })?;
@@ -127,21 +141,83 @@ fn each_sample(data: &[u8], mut visit: impl FnMut(u64, i64, Value<'_>)) -> Resul
 }
 
 impl Collected {
+    fn new(rank: u32, table: &SeriesTable) -> Self {
+        let points = (!table.deleted(rank).is_empty()).then(Box::default);
+        Self { rank, last_ms: i64::MIN, plain: XorChunks::default(), window: i64::MIN, points }
+    }
+
     #[inline]
-    fn take(&mut self, ts_ms: i64, value: Value<'_>, tail_ms: i64) {
+    fn take(&mut self, ts_ms: i64, value: Value<'_>, tail_ms: i64, range_ms: i64) {
         if ts_ms <= self.last_ms {
             return;
         }
         self.last_ms = ts_ms;
-        if ts_ms < tail_ms {
-            self.in_order.push((ts_ms, value.get()));
+        if ts_ms >= tail_ms {
+            return;
+        }
+        match value {
+            Value::Float(bits) if self.points.is_none() => {
+                let window = ts_ms.div_euclid(range_ms);
+                if window != self.window {
+                    self.plain.finish();
+                    self.window = window;
+                }
+                self.plain.push(ts_ms, f64::from_bits(bits));
+            }
+            value => self.points().in_order.push((ts_ms, value.get())),
         }
     }
 
+    /// Returns the list of samples; a series that was plain so far is so no more.
+    fn points(&mut self) -> &mut Points {
+        let plain = &mut self.plain;
+        self.points.get_or_insert_with(|| {
+            plain.finish();
+            let samples = plain.iter().flat_map(|chunk| XorDecoder::new(chunk.data).flatten());
+            let in_order =
+                samples.map(|(ts_ms, value)| (ts_ms, SampleValue::Float(value.to_bits()))).collect();
+            Box::new(Points { in_order, late: Vec::new() })
+        })
+    }
+
+    /// Encodes what counts, by range of time.
+    pub(super) fn into_chunks(
+        self,
+        table: &SeriesTable,
+        rules: &HeadRules,
+        range_ms: i64,
+    ) -> Result<Vec<(i64, SeriesChunks)>, RestoreError> {
+        let mut windows: Vec<(i64, SeriesChunks)> = Vec::new();
+        if let Some(points) = self.points {
+            for (ts_ms, value) in points.in_order_of_time(table.deleted(self.rank), rules.deletes_late) {
+                let open = window_of(&mut windows, ts_ms.div_euclid(range_ms));
+                super::push(open, ts_ms, &value, rules.version)?;
+            }
+            windows.iter_mut().for_each(|(_, chunks)| chunks.finish());
+            return Ok(windows);
+        }
+        let mut plain = self.plain;
+        plain.finish();
+        for chunk in plain.iter() {
+            let open = window_of(&mut windows, chunk.min_time_ms.div_euclid(range_ms));
+            open.push_encoded(Encoding::Xor, chunk.min_time_ms, chunk.max_time_ms, chunk.data);
+        }
+        Ok(windows)
+    }
+}
+
+fn window_of(windows: &mut Vec<(i64, SeriesChunks)>, window: i64) -> &mut SeriesChunks {
+    if windows.last().is_none_or(|(last, _)| *last != window) {
+        windows.push((window, SeriesChunks::new()));
+    }
+    let last = windows.len() - 1;
+    &mut windows[last].1
+}
+
+impl Points {
     /// Returns the samples that count, in order of time, without those that were deleted.
-    pub(super) fn into_points(self, table: &SeriesTable, deletes_late: bool) -> Vec<Point> {
-        let deleted = table.deleted(self.rank);
-        let Self { mut in_order, mut late, .. } = self;
+    fn in_order_of_time(self, deleted: &[(i64, i64)], deletes_late: bool) -> Vec<Point> {
+        let Self { mut in_order, mut late } = self;
         let is_deleted = |ts_ms: i64| deleted.iter().any(|(first, last)| (*first..=*last).contains(&ts_ms));
         if !deleted.is_empty() {
             in_order.retain(|(ts_ms, _)| !is_deleted(*ts_ms));

@@ -95,7 +95,7 @@ async fn as_of_a_time_before_a_delete_undoes_it() {
 async fn until_leaves_out_what_lies_after_it_and_cuts_blocks_by_tombstones() {
     let mut rig = usual().await;
     rig.hide(790_000, 800_000, &[5]).await;
-    for until_ms in [799_999, 800_000, 830_000, 899_999, 900_000, 1_000_100, 1_001_099] {
+    for until_ms in [800_000, 830_000, 899_999, 900_000, 1_000_100, 1_001_099] {
         let mut expected = everything();
         expected.retain(|(_, ts_ms, _)| *ts_ms <= until_ms);
         for head in [HeadMode::Wal, HeadMode::Blocks] {
@@ -103,6 +103,9 @@ async fn until_leaves_out_what_lies_after_it_and_cuts_blocks_by_tombstones() {
             assert_eq!(cut_off_samples, expected, "{until_ms} {head:?}");
         }
     }
+    let view = rig.archive.load().await.unwrap();
+    let refused = rig.archive.resolve(&view, Target::Until(799_999), None).await.unwrap_err();
+    assert!(refused.to_string().contains("1970-01-01T00:13:20Z"), "the first sample is named: {refused}");
 }
 
 #[tokio::test]
