@@ -92,6 +92,10 @@ impl RecordRules {
         if self.keeps_all() {
             return emit(data);
         }
+        let of_series = matches!(kind, RecordKind::Series | RecordKind::Tombstones | RecordKind::Metadata);
+        if of_series && self.series.is_none() {
+            return emit(data);
+        }
         if kind == RecordKind::Samples {
             if self.drops_whole(data)? {
                 return Ok(());

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -13,33 +13,52 @@ use super::inventory::BlockInventory;
 use super::workplace::write_file;
 use crate::tsdb::block::{BlockError, IndexReader, ReadAt, Tombstone, decode_tombstones, encode_tombstones};
 
+/// Files up to this size are read at once: a block has a chunk every few hundred bytes.
+const WHOLE_FILE_BYTES_MAX: u64 = 64 << 20;
+
 /// A file that is read at any place.
 #[derive(Debug)]
-pub(super) struct FileAt {
-    file: File,
-    len: u64,
+pub(super) enum FileAt {
+    /// A small one, as it was when it was opened.
+    Whole(Vec<u8>),
+    /// A large one.
+    Open(File, u64),
 }
 
 impl FileAt {
     pub(super) fn open(path: &Path) -> Result<Self, RestoreError> {
-        let file = File::open(path).map_err(RestoreError::file(path))?;
-        let len = file.metadata().map_err(RestoreError::file(path))?.len();
-        Ok(Self { file, len })
+        let mut file = File::open(path).map_err(RestoreError::file(path))?;
+        let bytes = file.metadata().map_err(RestoreError::file(path))?.len();
+        if bytes > WHOLE_FILE_BYTES_MAX {
+            return Ok(Self::Open(file, bytes));
+        }
+        let mut whole = Vec::with_capacity(bytes as usize);
+        file.read_to_end(&mut whole).map_err(RestoreError::file(path))?;
+        Ok(Self::Whole(whole))
     }
 }
 
 impl ReadAt for FileAt {
     fn read_at(&self, range: Range<u64>) -> io::Result<Cow<'_, [u8]>> {
-        if range.start > range.end || range.end > self.len {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let at = range.start as usize..range.end as usize;
+        match self {
+            Self::Whole(bytes) => bytes.get(at).map(Cow::Borrowed).ok_or(io::ErrorKind::UnexpectedEof.into()),
+            Self::Open(_, len) if range.start > range.end || range.end > *len => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            Self::Open(file, _) => {
+                let mut bytes = vec![0; at.len()];
+                file.read_exact_at(&mut bytes, range.start)?;
+                Ok(Cow::Owned(bytes))
+            }
         }
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        self.file.read_exact_at(&mut bytes, range.start)?;
-        Ok(Cow::Owned(bytes))
     }
 
     fn len(&self) -> u64 {
-        self.len
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Open(_, len) => *len,
+        }
     }
 }
 
