@@ -64,7 +64,7 @@ impl UpkeepMetrics {
         new
     }
 
-    /// Notes what a drill came to. One that had nothing to compare counts: Prometheus started.
+    /// Notes what a drill came to. One that had nothing to compare has proven nothing, and is no success.
     pub(super) fn drilled(&self, report: &DrillReport, now_ms: i64) {
         let labels = SourceLabel { source: report.source.to_string() };
         if report.is_sound() {

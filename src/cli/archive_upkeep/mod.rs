@@ -375,13 +375,14 @@ async fn drill(args: &DrillArgs) -> Result<(), Failure> {
     passed(&report)
 }
 
-/// Turns differences into the failure that the exit code tells.
+/// Turns differences into the failure that the exit code tells. Nothing to compare may pass: ranges are yet to be
+/// recorded.
 fn passed(report: &DrillReport) -> Result<(), Failure> {
     if report.is_sound() {
-        Ok(())
-    } else {
-        Err(Failure::new(ErrorKind::Corrupt, print::drill_verdict(report)))
+        return Ok(());
     }
+    let kind = if report.is_damaged() { ErrorKind::Corrupt } else { ErrorKind::Unavailable };
+    Err(Failure::new(kind, print::drill_verdict(report)))
 }
 
 async fn extend_locks(args: &ExtendArgs) -> Result<(), Failure> {

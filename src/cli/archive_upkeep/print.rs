@@ -142,9 +142,14 @@ pub(super) fn drill_verdict(report: &DrillReport) -> String {
             first.recorded,
             first.restored
         ),
-        None if *ranges == 0 => {
-            format!("{source} as of {at}: Prometheus starts; there are no digests to compare yet")
-        }
+        None if *ranges == 0 => format!(
+            "{source} as of {at}: nothing is proven: Prometheus starts, but no whole range of digests lies before that \
+             time; run the drill again when the archiver has followed the server for twice its --digest.range"
+        ),
+        None if *equal_series == 0 => format!(
+            "{source} as of {at}: nothing is proven: Prometheus starts, but all that was recorded was deleted before \
+             that time or came late; name another time with --as-of"
+        ),
         None => format!(
             "{source} as of {at}: {equal_series} series of {ranges} ranges are equal, {equal_samples} samples"
         ),
