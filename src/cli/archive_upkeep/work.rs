@@ -73,7 +73,15 @@ impl Upkeep {
     /// Returns the sources that a job means: one, or all there are.
     pub(super) async fn sources(&self, named: &str) -> Result<Vec<SourceName>, Failure> {
         if named == "*" {
-            return Ok(crate::archive::sources(&self.bucket).await?);
+            let sources = crate::archive::sources(&self.bucket).await?;
+            if sources.is_empty() {
+                let message = format!(
+                    "there is no archive in {}: check the bucket and its prefix, or let an archiver store its first entry",
+                    self.bucket.location()
+                );
+                return Err(Failure::new(crate::model::ErrorKind::NotFound, message));
+            }
+            return Ok(sources);
         }
         let source = SourceName::new(named).map_err(|e| Failure::new(crate::model::ErrorKind::Invalid, e))?;
         Ok(vec![source])
