@@ -163,7 +163,7 @@ async fn archive(args: &RunArgs) -> Result<(), Failure> {
     }
     let upkeep = Upkeep::new(&base, bucket.clone(), envelope.clone());
     let metrics = UpkeepMetrics::registered(&base.metrics);
-    let kinds = archive_upkeep::provide(job_kinds::declared(), &upkeep, &args.lock, &metrics);
+    let kinds = archive_upkeep::provide(job_kinds::declared(), &upkeep, Some(args.lock.mode.of()), &metrics);
     let scheduler = scheduler(&base, &args.common, jobs, &kinds).await?;
     let http = bind("http-address", args.http_address).await?;
     let address = http.address();

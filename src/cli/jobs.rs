@@ -226,7 +226,7 @@ async fn run_one(args: &RunArgs, kinds: JobKinds) -> Result<(), Failure> {
     let bucket = args.lock.apply(base.bucket.clone(), &base.clock).await?;
     let upkeep = Upkeep::new(&base, bucket, args.encryption.reading()?);
     let metrics = UpkeepMetrics::default();
-    let kinds = archive_upkeep::provide(kinds, &upkeep, &args.lock, &metrics);
+    let kinds = archive_upkeep::provide(kinds, &upkeep, Some(args.lock.mode.of()), &metrics);
     let function = kinds.function(&job)?;
     let clock = Arc::clone(&base.clock);
     let parts = JobParts {

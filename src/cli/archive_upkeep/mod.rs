@@ -162,9 +162,13 @@ pub(super) struct VerifyArgs {
     /// L1 lists: chain, inventory, continuity. L2 also hashes a share of the objects. L3 reads and decodes everything.
     #[arg(long, value_name = "LEVEL")]
     level: VerifyLevel,
-    /// L2 reads one part out of so many, another one each day; 1 reads all.
+    /// L2 reads one part out of so many; 1 reads all.
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     share: u64,
+    /// The part that L2 reads, from 1 to --share: 1 to N one after the other read everything once. Default: a random
+    /// one, which is printed. A job takes them in turn.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    turn: Option<u64>,
     /// Also a finding: not every second of so long before the newest entry can be restored. Default: not looked at.
     #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     window: Option<Duration>,
@@ -314,9 +318,16 @@ async fn holds(args: &PlainArgs) -> Result<(), Failure> {
 }
 
 async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
+    let share = args.share;
+    if let Some(turn) = args.turn.filter(|turn| *turn > share) {
+        let message =
+            format!("--turn {turn}: there are {share} parts; name one from 1 to {share}, or raise --share");
+        return Err(Failure::new(ErrorKind::Invalid, message));
+    }
     let upkeep = args.plain.start(false).await?;
-    let settings =
-        VerifySettings { level: args.level, share: args.share, window_ms: args.window.map(milliseconds) };
+    let turn = args.turn.map_or_else(|| upkeep.any_turn(share), |turn| turn - 1);
+    let window_ms = args.window.map(milliseconds);
+    let settings = VerifySettings { level: args.level, share, turn, window_ms };
     let progress = VerifyProgress::default();
     let bar = if args.plain.is_json() { ProgressBar::hidden() } else { verify_bar(&progress) };
     let report = upkeep.verify(&args.plain.source, settings, &progress).await;

@@ -195,7 +195,11 @@ pub(super) fn verdict(report: &VerifyReport) -> String {
         (None, None) => {
             let read = match level {
                 VerifyLevel::L1 => String::new(),
-                _ => format!(", {} of them read", sized(report.read_objects, "objects", report.read_bytes)),
+                _ => format!(
+                    ", {} of them read{}",
+                    sized(report.read_objects, "objects", report.read_bytes),
+                    part(report)
+                ),
             };
             format!("{source} is sound at {level}: {}{read}", sized(report.objects, "objects", report.bytes))
         }
@@ -211,11 +215,15 @@ pub(super) fn verdict(report: &VerifyReport) -> String {
     }
 }
 
+fn part(report: &VerifyReport) -> String {
+    report.part.map(|(part, share)| format!(" (part {part} of {share})")).unwrap_or_default()
+}
+
 pub(super) fn verification(report: &VerifyReport) -> String {
     let time = |ms: Option<i64>| ms.map(format_time_ms).unwrap_or_default();
     let read = match report.level {
         VerifyLevel::L1 => String::new(),
-        _ => sized(report.read_objects, "objects", report.read_bytes),
+        _ => sized(report.read_objects, "objects", report.read_bytes) + &part(report),
     };
     let decoded = match report.level {
         VerifyLevel::L3 => {

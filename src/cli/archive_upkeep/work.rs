@@ -158,7 +158,7 @@ impl Upkeep {
         progress: &VerifyProgress,
     ) -> Result<VerifyReport, ArchiveError> {
         let archive = self.archive(source);
-        Verify { archive: &archive, cpu: &self.cpu, now_ms: self.now_ms(), progress }.run(settings).await
+        Verify { archive: &archive, cpu: &self.cpu, progress }.run(settings).await
     }
 
     /// Restores a random moment, or that one, starts Prometheus on it and compares.
@@ -179,6 +179,11 @@ impl Upkeep {
     /// Returns what decides the time of a drill where nobody says it.
     pub(super) fn any_seed(&self) -> u64 {
         self.random.next_u64() % 1_000_000
+    }
+
+    /// Returns the turn of an L2 where nobody says it.
+    pub(super) fn any_turn(&self, share: u64) -> u64 {
+        self.random.next_u64() % share.max(1)
     }
 
     pub(super) async fn extend_locks(
