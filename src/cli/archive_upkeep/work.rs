@@ -104,7 +104,7 @@ impl Upkeep {
         let plan = Retention { archive: &archive, policy, delay_ms, random, now_ms }.plan().await?;
         Ok(PlannedRetention {
             source: source.clone(),
-            window_start_ms: plan.window_start_ms,
+            window_start_ms: restorable_since(&archive, plan.window_start_ms).await?,
             points: plan.points,
             holds: archive.holds().await?,
             dropped_bases: plan.dropped_bases,
@@ -121,7 +121,9 @@ impl Upkeep {
     ) -> Result<RetentionReport, ArchiveError> {
         let archive = self.archive(source);
         let (random, now_ms) = (&self.random, self.now_ms());
-        Retention { archive: &archive, policy, delay_ms, random, now_ms }.run().await
+        let mut report = Retention { archive: &archive, policy, delay_ms, random, now_ms }.run().await?;
+        report.window_start_ms = restorable_since(&archive, report.window_start_ms).await?;
+        Ok(report)
     }
 
     pub(super) async fn hold(
@@ -195,4 +197,10 @@ impl Upkeep {
         let archive = self.archive(source);
         LockExtension { archive: &archive, mode, retain_ms, now_ms: self.now_ms() }.run().await
     }
+}
+
+/// Returns since when every second can be restored: an archive may be younger than the window, or have a gap in it.
+async fn restorable_since(archive: &Archive, window_start_ms: i64) -> Result<i64, ArchiveError> {
+    let since_ms = archive.load().await?.continuous_since_ms();
+    Ok(since_ms.map_or(window_start_ms, |since_ms| since_ms.max(window_start_ms)))
 }
