@@ -93,6 +93,14 @@ pub enum ArchiveError {
     /// Nothing can be restored yet.
     #[error("the archive of {0} holds nothing to restore yet: let the archiver finish its first upload")]
     Empty(SourceName),
+    /// There is no such hold.
+    #[error("{hold} is not a hold of this archive: {known}")]
+    NoHold {
+        /// Its id.
+        hold: crate::model::Ulid,
+        /// Those that there are, for people.
+        known: String,
+    },
     /// A setting or policy is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -107,7 +115,7 @@ impl ArchiveError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Bucket(error) => error.kind(),
-            Self::NoSource(_) | Self::Empty(_) => ErrorKind::NotFound,
+            Self::NoSource(_) | Self::Empty(_) | Self::NoHold { .. } => ErrorKind::NotFound,
             Self::Damaged { .. } | Self::Missing { .. } | Self::Chain { .. } => ErrorKind::Corrupt,
             Self::NewerFormat { .. } => ErrorKind::Unsupported,
             Self::TwoArchivers { .. } => ErrorKind::Conflict,

@@ -126,7 +126,7 @@ impl Archive {
         if !holds.iter().any(|h| h.id == hold) {
             let known: Vec<String> = holds.iter().map(|h| h.id.to_string()).collect();
             let known = if known.is_empty() { "there is none".to_owned() } else { known.join(", ") };
-            return Err(ArchiveError::Invalid(format!("{hold} is not a hold of this archive: {known}")));
+            return Err(ArchiveError::NoHold { hold, known });
         }
         self.put_hold(Held::Release { hold }, reason, random, now_ms).await
     }

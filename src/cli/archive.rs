@@ -12,12 +12,12 @@ use tokio::task::JoinSet;
 
 use super::archive_upkeep::{Upkeep, UpkeepCommand, UpkeepMetrics};
 use super::compose::{Base, bind, stop_signal};
-use super::encryption::EncryptionArgs;
+use super::encryption::{EncryptionArgs, check_goes_on};
 use super::flags::{CommonArgs, positive_duration};
 use super::jobs::{JobsArgs, scheduler};
 use super::lock::LockArgs;
 use super::{Failure, archive_upkeep, job_kinds, print_line};
-use crate::archive::{Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
+use crate::archive::{Archive, Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
 use crate::catalog::CatalogSettings;
 use crate::model::{ErrorKind, SourceName};
 use crate::runtime::Shutdown;
@@ -50,6 +50,10 @@ pub(super) struct RunArgs {
     common: CommonArgs,
     #[command(flatten)]
     encryption: EncryptionArgs,
+    /// Go on without encryption in an archive whose newest objects are encrypted. Without this such an archive is
+    /// refused where no recipients are named.
+    #[arg(long = "encryption.continue-plaintext", conflicts_with = "recipients_file")]
+    continue_plaintext: bool,
     #[command(flatten)]
     lock: LockArgs,
     #[command(flatten)]
@@ -153,9 +157,13 @@ async fn archive(args: &RunArgs) -> Result<(), Failure> {
     let base = Base::start(&args.common, CatalogSettings::default(), true).await?;
     let envelope = args.encryption.sealing(&base.random)?;
     let bucket = args.lock.apply(base.bucket.clone(), &base.clock).await?;
+    for ArchiverSettings { source, .. } in &settings {
+        let archive = Archive::new(bucket.clone(), envelope.clone(), source.clone());
+        check_goes_on(&archive, args.continue_plaintext).await?;
+    }
     let upkeep = Upkeep::new(&base, bucket.clone(), envelope.clone());
     let metrics = UpkeepMetrics::registered(&base.metrics);
-    let kinds = archive_upkeep::provide(job_kinds::declared(), &upkeep, &args.lock, &metrics);
+    let kinds = archive_upkeep::provide(job_kinds::declared(), &upkeep, Some(args.lock.mode.of()), &metrics);
     let scheduler = scheduler(&base, &args.common, jobs, &kinds).await?;
     let http = bind("http-address", args.http_address).await?;
     let address = http.address();

@@ -395,7 +395,7 @@ pub(super) async fn stop_signal() -> Result<(), Failure> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("stopping: taking no more requests, then committing what is in the head");
+    tracing::info!("stopping: what is under way is ended in order, a second signal ends it at once");
     // A second signal ends the process at once; the log keeps what is not committed.
     tokio::spawn(async move {
         tokio::select! {

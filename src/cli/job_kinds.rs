@@ -22,7 +22,7 @@ const VERIFY: [Parameter; 4] = [
         name: "share",
         form: ParameterForm::Count,
         default: Some("30"),
-        about: "L2 reads one part out of this many, another one each day",
+        about: "L2 reads one part out of this many, the next one after each run that found nothing wrong",
     },
     Parameter {
         name: "window",
@@ -44,7 +44,7 @@ const RETENTION: [Parameter; 8] = [
         default: Some("7d"),
         about: "every second of this long before the newest entry stays restorable",
     },
-    number("hourly", "48", "before the window, the newest restore point of each of so many hours"),
+    number("hourly", "48", "the newest restore point of each of so many hours, those of the window included"),
     number("daily", "35", "of so many days"),
     number("weekly", "12", "of so many weeks"),
     number("monthly", "24", "of so many months"),

@@ -19,6 +19,7 @@ use super::encryption::EncryptionArgs;
 use super::flags::{CommonArgs, Output};
 use super::lock::LockArgs;
 use super::{Failure, archive_upkeep, job_kinds, print_line};
+use crate::envelope::Envelope;
 use crate::jobs::{
     Job, JobError, JobKinds, JobParts, JobRecord, JobReport, Records, RunResult, Runner, Scheduler,
     plan_turn, read_jobs,
@@ -58,6 +59,19 @@ pub(super) async fn scheduler(
         cpu: base.cpu.clone(),
     };
     Ok(Scheduler::start(jobs, kinds, Runner::new(parts, &base.metrics)).await?)
+}
+
+/// Prepares the scheduler of a role that serves samples: upkeep of archives that are neither encrypted nor locked, as it
+/// has no keys.
+pub(super) async fn role_scheduler(
+    base: &Base,
+    common: &CommonArgs,
+    jobs: Vec<Job>,
+) -> Result<Scheduler, Failure> {
+    let upkeep = Upkeep::new(base, base.bucket.clone(), Envelope::none());
+    let metrics = UpkeepMetrics::registered(&base.metrics);
+    scheduler(base, common, jobs, &archive_upkeep::provide(job_kinds::declared(), &upkeep, None, &metrics))
+        .await
 }
 
 /// Subcommands of `jobs`.
@@ -226,7 +240,7 @@ async fn run_one(args: &RunArgs, kinds: JobKinds) -> Result<(), Failure> {
     let bucket = args.lock.apply(base.bucket.clone(), &base.clock).await?;
     let upkeep = Upkeep::new(&base, bucket, args.encryption.reading()?);
     let metrics = UpkeepMetrics::default();
-    let kinds = archive_upkeep::provide(kinds, &upkeep, &args.lock, &metrics);
+    let kinds = archive_upkeep::provide(kinds, &upkeep, Some(args.lock.mode.of()), &metrics);
     let function = kinds.function(&job)?;
     let clock = Arc::clone(&base.clock);
     let parts = JobParts {

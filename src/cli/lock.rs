@@ -13,20 +13,11 @@ use crate::runtime::Clock;
 
 /// Who can end a lock before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Mode {
+enum Mode {
     /// Nobody.
     Compliance,
     /// Those with the permission to bypass it.
     Governance,
-}
-
-impl Mode {
-    pub(super) const fn of(self) -> LockMode {
-        match self {
-            Self::Compliance => LockMode::Compliance,
-            Self::Governance => LockMode::Governance,
-        }
-    }
 }
 
 /// Whether what is stored is locked against deletion.
@@ -37,6 +28,13 @@ pub(super) struct LockArgs {
     /// but what is locked is paid for until it ends. Default: no locks.
     #[arg(long = "lock.retain", id = "lock_retain", value_name = "DURATION", value_parser = positive_duration)]
     retain: Option<Duration>,
+    #[command(flatten)]
+    pub(super) mode: ModeArgs,
+}
+
+/// How what is locked is locked.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ModeArgs {
     /// Who can end a lock before its time.
     #[arg(
         long = "lock.mode",
@@ -45,7 +43,16 @@ pub(super) struct LockArgs {
         default_value = "governance",
         value_enum
     )]
-    pub(super) mode: Mode,
+    mode: Mode,
+}
+
+impl ModeArgs {
+    pub(super) const fn of(&self) -> LockMode {
+        match self.mode {
+            Mode::Compliance => LockMode::Compliance,
+            Mode::Governance => LockMode::Governance,
+        }
+    }
 }
 
 impl LockArgs {

@@ -7,8 +7,10 @@ use clap::Args;
 
 use super::compose::{Base, Process, ReadSide, bind, stop_signal};
 use super::flags::{CatalogArgs, CommonArgs, ListenArgs, QueryArgs, TenantArgs};
+use super::jobs::{JobsArgs, role_scheduler};
 use super::{Failure, print_line};
 use crate::catalog::CatalogSettings;
+use crate::model::ErrorKind;
 use crate::select::Selector;
 use crate::store::{Reads, StoreSettings};
 
@@ -25,11 +27,15 @@ pub(super) struct StoreArgs {
     query: QueryArgs,
     #[command(flatten)]
     catalog: CatalogArgs,
+    #[command(flatten)]
+    jobs: JobsArgs,
 }
 
 pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
     args.common.start_logging();
+    let jobs = args.jobs.read()?;
     let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
+    let scheduler = role_scheduler(&base, &args.common, jobs).await?;
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;
     let addresses = Addresses { http: http.address(), grpc: grpc.address(), write: None };
@@ -37,14 +43,19 @@ pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
     let view = base.view(&args.catalog).await?;
     let selector = base.selector(None, Some(view), &args.query);
     read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), None));
+    let mut jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
     addresses.print("store", ("bucket", base.bucket.location()));
 
     tokio::select! {
         signal = stop_signal() => signal?,
         ended = read_side.first_end() => return ended,
+        _ = &mut jobs => {
+            return Err(Failure::new(ErrorKind::Internal, "the job scheduler has ended; restart the process"));
+        }
     }
     base.readiness.set(false);
     base.shutdown.start();
+    jobs.await.map_err(|e| Failure::new(ErrorKind::Internal, e))?;
     read_side.ended().await?;
     print_line("stopped");
     Ok(())

@@ -7,8 +7,7 @@ use clap::Args;
 
 use super::compose::{Base, ReadSide, WriteParts, WriteSide, bind, flush_call, stop_signal};
 use super::flags::{CatalogArgs, CommonArgs, IngestArgs, ListenArgs, QueryArgs, TenantArgs};
-use super::job_kinds;
-use super::jobs::{JobsArgs, scheduler};
+use super::jobs::{JobsArgs, role_scheduler};
 use super::store::{Addresses, reads};
 use super::{Failure, print_line};
 use crate::head::Heads;
@@ -59,7 +58,7 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     let external_labels = args.ingest.external_labels(&args.tenants.tenant_label)?;
     let jobs = args.jobs.read()?;
     let base = Base::start(&args.common, args.ingest.history.settings()?, true).await?;
-    let scheduler = scheduler(&base, &args.common, jobs, &job_kinds::declared()).await?;
+    let scheduler = role_scheduler(&base, &args.common, jobs).await?;
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;
     let write = bind("remote-write.address", args.ingest.remote_write_address).await?;

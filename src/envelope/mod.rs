@@ -129,7 +129,7 @@ impl Envelope {
     /// # Errors
     /// Damage, a missing key, or plain bytes where sealed ones are due.
     pub fn open(&self, name: &str, stored: Bytes) -> Result<Bytes, EnvelopeError> {
-        if !stored.starts_with(MAGIC) {
+        if !Self::is_sealed(&stored) {
             self.accept_plaintext(name)?;
             return Ok(stored);
         }
@@ -202,6 +202,12 @@ impl Envelope {
             Some(keys) if !keys.can_unwrap() => Err(EnvelopeError::NoIdentities),
             _ => Ok(()),
         }
+    }
+
+    /// Returns whether stored bytes are those of a sealed object.
+    #[must_use]
+    pub fn is_sealed(stored: &[u8]) -> bool {
+        stored.starts_with(MAGIC)
     }
 
     fn accept_plaintext(&self, name: &str) -> Result<(), EnvelopeError> {

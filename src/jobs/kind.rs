@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 
 use super::error::JobError;
 use super::job::Job;
+use super::state::JobState;
 use crate::model::parse_duration_ms;
 use crate::runtime::Shutdown;
 
@@ -15,6 +16,9 @@ use crate::runtime::Shutdown;
 /// ends. One that does not is dropped at its next await.
 pub type JobFunction =
     Arc<dyn Fn(Parameters, Shutdown) -> BoxFuture<'static, Result<JobReport, JobError>> + Send + Sync>;
+
+/// Is told what a job of the kind remembers, at the start and after runs, also those of other processes.
+pub type JobWatch = Arc<dyn Fn(&Parameters) + Send + Sync>;
 
 /// What a run that succeeded has to say.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -87,9 +91,12 @@ pub struct Parameter {
     pub about: &'static str,
 }
 
-/// The parameters of a job, checked against those of its kind and with the defaults filled in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parameters(BTreeMap<String, String>);
+/// The parameters of a job, checked against those of its kind and with the defaults filled in, and what it remembers.
+#[derive(Debug, Clone, Default)]
+pub struct Parameters {
+    values: BTreeMap<String, String>,
+    state: JobState,
+}
 
 impl Parameters {
     /// Returns a text.
@@ -98,7 +105,7 @@ impl Parameters {
     /// The kind does not declare it.
     pub fn text(&self, name: &str) -> Result<&str, JobError> {
         let undeclared = || JobError::Undeclared { name: name.to_owned(), form: "a text" };
-        self.0.get(name).map(String::as_str).ok_or_else(undeclared)
+        self.values.get(name).map(String::as_str).ok_or_else(undeclared)
     }
 
     /// Returns a number.
@@ -107,7 +114,7 @@ impl Parameters {
     /// The kind does not declare it as a count or number.
     pub fn count(&self, name: &str) -> Result<u64, JobError> {
         let undeclared = || JobError::Undeclared { name: name.to_owned(), form: "a count" };
-        self.0.get(name).and_then(|text| text.parse().ok()).ok_or_else(undeclared)
+        self.values.get(name).and_then(|text| text.parse().ok()).ok_or_else(undeclared)
     }
 
     /// Returns a duration in milliseconds.
@@ -116,12 +123,24 @@ impl Parameters {
     /// The kind does not declare it as a duration.
     pub fn duration_ms(&self, name: &str) -> Result<i64, JobError> {
         let undeclared = || JobError::Undeclared { name: name.to_owned(), form: "a duration" };
-        self.0.get(name).and_then(|text| parse_duration_ms(text).ok()).ok_or_else(undeclared)
+        self.values.get(name).and_then(|text| parse_duration_ms(text).ok()).ok_or_else(undeclared)
     }
 
     /// Returns all of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Returns what the job remembers from run to run.
+    #[must_use]
+    pub const fn state(&self) -> &JobState {
+        &self.state
+    }
+
+    /// Returns the same parameters beside what was kept.
+    #[must_use]
+    pub fn with_state(&self, state: JobState) -> Self {
+        Self { values: self.values.clone(), state }
     }
 }
 
@@ -132,6 +151,7 @@ pub struct JobKind {
     about: &'static str,
     parameters: &'static [Parameter],
     function: Option<JobFunction>,
+    watch: Option<JobWatch>,
 }
 
 impl fmt::Debug for JobKind {
@@ -144,7 +164,7 @@ impl JobKind {
     /// Declares a kind.
     #[must_use]
     pub const fn new(name: &'static str, about: &'static str, parameters: &'static [Parameter]) -> Self {
-        Self { name, about, parameters, function: None }
+        Self { name, about, parameters, function: None, watch: None }
     }
 
     /// Checks the values of a file and fills in the defaults. The error names the parameter and says what is allowed.
@@ -171,7 +191,7 @@ impl JobKind {
             }
             checked.insert(parameter.name.to_owned(), value);
         }
-        Ok(Parameters(checked))
+        Ok(Parameters { values: checked, state: JobState::default() })
     }
 }
 
@@ -194,6 +214,20 @@ impl JobKinds {
             kind.function = Some(function);
         }
         self
+    }
+
+    /// Says who is told what jobs of a kind remember. A kind that was not declared is left out.
+    #[must_use]
+    pub fn watched(mut self, kind: &str, watch: JobWatch) -> Self {
+        debug_assert!(self.0.contains_key(kind), "kind {kind:?} is declared");
+        if let Some(kind) = self.0.get_mut(kind) {
+            kind.watch = Some(watch);
+        }
+        self
+    }
+
+    pub(super) fn watch(&self, kind: &str) -> Option<JobWatch> {
+        self.0.get(kind).and_then(|kind| kind.watch.clone())
     }
 
     /// Returns the names of the kinds, each with what it does.

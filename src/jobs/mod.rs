@@ -37,6 +37,7 @@ mod run;
 mod schedule;
 mod scheduler;
 mod schema;
+mod state;
 
 #[cfg(test)]
 mod tests;
@@ -44,9 +45,10 @@ mod tests;
 pub use directory::read_jobs;
 pub use error::JobError;
 pub use job::{Concurrency, Job, MissedRuns, OnFailure, fuzz_job};
-pub use kind::{JobFunction, JobKind, JobKinds, JobReport, Parameter, ParameterForm, Parameters};
+pub use kind::{JobFunction, JobKind, JobKinds, JobReport, JobWatch, Parameter, ParameterForm, Parameters};
 pub use plan::{Turn, plan_turn};
 pub use record::{JobRecord, Records, RunRecord, RunResult};
 pub use run::{JobParts, Runner};
 pub use schedule::Schedule;
 pub use scheduler::Scheduler;
+pub use state::JobState;

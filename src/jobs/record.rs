@@ -1,5 +1,6 @@
 //! Records: what the last run of each job came to, kept as `<data-dir>/jobs/<name>.json`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -92,13 +93,23 @@ pub struct JobRecord {
     /// When a run last did its work.
     #[serde(default)]
     pub last_success_ms: Option<i64>,
+    /// What the job remembers from run to run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub state: BTreeMap<String, u64>,
 }
 
 impl JobRecord {
     /// Makes the record of a job that is seen for the first time: it has missed nothing.
     #[must_use]
     pub const fn first(now_ms: i64, jitter_seed: u64) -> Self {
-        Self { format: FORMAT, settled_ms: now_ms, jitter_seed, last_run: None, last_success_ms: None }
+        Self {
+            format: FORMAT,
+            settled_ms: now_ms,
+            jitter_seed,
+            last_run: None,
+            last_success_ms: None,
+            state: BTreeMap::new(),
+        }
     }
 }
 

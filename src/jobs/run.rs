@@ -9,9 +9,10 @@ use tokio::task::{JoinError, JoinHandle};
 use super::error::JobError;
 use super::instruments::{Instruments, OVERLAPPED};
 use super::job::{Job, MissedRuns};
-use super::kind::{JobFunction, JobReport};
+use super::kind::{JobFunction, JobReport, Parameters};
 use super::plan::Turn;
 use super::record::{JobRecord, Records, RunLock, RunRecord, RunResult};
+use super::state::JobState;
 use crate::model::error_chain;
 use crate::runtime::{Clock, Cpu, Metrics, Random, Shutdown};
 
@@ -96,7 +97,7 @@ impl Runner {
         stops: &Stops,
     ) -> Result<JobReport, JobError> {
         let began_ms = self.clock.monotonic_ms();
-        let (mut run, _lock) = match self.begin(job, turn).await {
+        let (mut run, state, _lock) = match self.begin(job, turn).await {
             Ok(begun) => begun,
             Err(error) => {
                 self.tell_not_begun(job, &error);
@@ -104,7 +105,8 @@ impl Runner {
             }
         };
         tracing::info!(job = %job.name, kind = %job.kind, "a job has begun");
-        let outcome = self.attempts(job, function, &mut run.attempts, stops).await;
+        let parameters = job.parameters.with_state(state.clone());
+        let outcome = self.attempts(job, (function, &parameters), &mut run.attempts, stops).await;
         let elapsed_ms = self.clock.monotonic_ms() - began_ms;
         run.ended_ms = Some(self.clock.now_ms());
         let result = describe(&mut run, &outcome);
@@ -120,6 +122,7 @@ impl Runner {
                 record.settled_ms = record.settled_ms.min(turn.slot_ms - 1);
             }
             record.last_run = Some(run);
+            record.state.extend(state.numbers());
         });
         if let Err(error) = written.await {
             tracing::error!(job = %job.name, error = error_chain(&error), "cannot record what a job came to");
@@ -127,8 +130,8 @@ impl Runner {
         outcome
     }
 
-    /// Takes the job's lock and settles its slot.
-    async fn begin(&self, job: &Job, turn: Option<Turn>) -> Result<(RunRecord, RunLock), JobError> {
+    /// Takes the job's lock, settles its slot and reads what it remembers.
+    async fn begin(&self, job: &Job, turn: Option<Turn>) -> Result<(RunRecord, JobState, RunLock), JobError> {
         let lock = self.lock(job).await?;
         let run = RunRecord {
             slot_ms: turn.map(|turn| turn.slot_ms),
@@ -144,8 +147,8 @@ impl Runner {
             record.last_run = Some(begun);
             record.settled_ms = turn.map_or(record.settled_ms, |turn| turn.settles_ms);
         };
-        self.update(&job.name, begin).await?;
-        Ok((run, lock))
+        let record = self.update(&job.name, begin).await?;
+        Ok((run, JobState::new(record.state), lock))
     }
 
     fn tell_not_begun(&self, job: &Job, error: &JobError) {
@@ -167,14 +170,14 @@ impl Runner {
     async fn attempts(
         &self,
         job: &Job,
-        function: &JobFunction,
+        work: (&JobFunction, &Parameters),
         attempts: &mut u32,
         stops: &Stops,
     ) -> Result<JobReport, JobError> {
         let mut backoff_ms = job.on_failure.backoff_ms;
         loop {
             *attempts += 1;
-            let error = match attempt(job, function, stops).await {
+            let error = match attempt(job, work, stops).await {
                 Err(error) if error.may_pass() && *attempts <= job.on_failure.retries => error,
                 settled => return settled,
             };
@@ -207,15 +210,16 @@ impl Runner {
         Ok(record)
     }
 
-    /// Shows records in the metrics, which other processes may have changed.
-    pub(super) async fn show(&self, names: Vec<String>) -> Result<(), JobError> {
+    /// Shows records in the metrics, which other processes may have changed, and returns those that there are.
+    pub(super) async fn show(&self, names: Vec<String>) -> Result<Vec<(String, JobRecord)>, JobError> {
         let (records, instruments) = (Arc::clone(&self.records), self.instruments.clone());
         let show = move || {
-            for name in names {
-                if let Some(record) = records.read(&name) {
-                    instruments.show(&name, &record);
-                }
-            }
+            let read = names.into_iter().filter_map(|name| Some((records.read(&name)?, name)));
+            let read = read.map(|(record, name)| {
+                instruments.show(&name, &record);
+                (name, record)
+            });
+            read.collect()
         };
         Ok(self.cpu.run(show).await?)
     }
@@ -234,8 +238,12 @@ impl Runner {
 }
 
 /// Runs the function once, in a task of its own so that a panic ends there.
-async fn attempt(job: &Job, function: &JobFunction, stops: &Stops) -> Result<JobReport, JobError> {
-    let (told, function, parameters) = (Shutdown::new(), Arc::clone(function), job.parameters.clone());
+async fn attempt(
+    job: &Job,
+    (function, parameters): (&JobFunction, &Parameters),
+    stops: &Stops,
+) -> Result<JobReport, JobError> {
+    let (told, function, parameters) = (Shutdown::new(), Arc::clone(function), parameters.clone());
     let hears = told.clone();
     let mut task = AbortOnDrop(tokio::spawn(async move { function(parameters, hears).await }));
     let why = tokio::select! {

@@ -8,10 +8,11 @@ use tokio::task::{Id, JoinSet};
 use super::error::JobError;
 use super::instruments::{MISSED, OVERLAPPED};
 use super::job::{Concurrency, Job};
-use super::kind::{JobFunction, JobKinds};
+use super::kind::{JobFunction, JobKinds, JobWatch};
 use super::plan::{Turn, plan_turn};
 use super::record::{JobRecord, RunResult};
 use super::run::{Runner, Stops};
+use super::state::JobState;
 use crate::model::{error_chain, format_time_ms};
 use crate::runtime::Shutdown;
 
@@ -32,6 +33,7 @@ pub struct Scheduler {
 struct Lane {
     job: Arc<Job>,
     function: JobFunction,
+    watch: Option<JobWatch>,
     /// As in its record, and further: turns that were not taken are settled as well.
     settled_ms: i64,
     seed: u64,
@@ -58,13 +60,17 @@ impl Scheduler {
         let mut lanes = Vec::new();
         for job in jobs {
             let function = kinds.function(&job)?;
-            lanes.push((job, function));
+            let watch = kinds.watch(&job.kind);
+            lanes.push((job, function, watch));
         }
         let mut started = Vec::new();
-        for (job, function) in lanes {
-            let JobRecord { settled_ms, jitter_seed, .. } = open_record(&job, &runner).await?;
-            let (job, seed) = (Arc::new(job), jitter_seed);
-            started.push(Lane { job, function, settled_ms, seed, runs: Vec::new(), waiting: None });
+        for (job, function, watch) in lanes {
+            let record = open_record(&job, &runner).await?;
+            let (settled_ms, seed) = (record.settled_ms, record.jitter_seed);
+            let (job, runs) = (Arc::new(job), Vec::new());
+            let lane = Lane { job, function, watch, settled_ms, seed, runs, waiting: None };
+            lane.tell(record);
+            started.push(lane);
         }
         Ok(Self { lanes: started, runner: Arc::new(runner), nap: NAP })
     }
@@ -130,13 +136,28 @@ impl Scheduler {
     /// A run that a person started shows in the metrics as well.
     async fn show_records(&self) {
         let names = self.lanes.iter().map(|lane| lane.job.name.clone()).collect();
-        if let Err(error) = self.runner.show(names).await {
-            tracing::error!(error = error_chain(&error), "cannot read the records of jobs");
+        let records = match self.runner.show(names).await {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(error = error_chain(&error), "cannot read the records of jobs");
+                return;
+            }
+        };
+        for (name, record) in records {
+            if let Some(lane) = self.lanes.iter().find(|lane| lane.job.name == name) {
+                lane.tell(record);
+            }
         }
     }
 }
 
 impl Lane {
+    fn tell(&self, record: JobRecord) {
+        if let Some(watch) = &self.watch {
+            watch(&self.job.parameters.with_state(JobState::new(record.state)));
+        }
+    }
+
     fn leave_out_before(&mut self, turn: Turn, runner: &Runner) {
         if !turn.leaves_out {
             return;

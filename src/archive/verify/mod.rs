@@ -2,7 +2,7 @@
 //!
 //! Vocabulary: a *level* is how much is read. **L1** lists the archive: the chain of the catalog, the sizes of all named
 //! objects, the log without holes from every base on, nothing needed marked for deletion. **L2** also reads a *share*
-//! of the objects again and hashes them, another share each day. **L3** reads and decodes everything: records, blocks
+//! of the objects again and hashes them: one *part* out of so many, which the caller names. **L3** reads and decodes everything: records, blocks
 //! down to the chunks, checkpoints, digests. (L4 is the drill, in `restore`.) A *finding* is one thing that is wrong
 //! with one object.
 //!
@@ -50,8 +50,6 @@ use reading::Reader;
 /// More findings tell nothing new.
 const FINDINGS_MAX: usize = 10_000;
 
-const DAY_MS: i64 = 86_400_000;
-
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum VerifyLevel {
@@ -95,8 +93,10 @@ impl std::str::FromStr for VerifyLevel {
 pub struct VerifySettings {
     /// How much is read.
     pub level: VerifyLevel,
-    /// L2 reads one part out of this many, another one each day.
+    /// L2 reads one part out of this many: each object falls into the same one as long as this stays the same.
     pub share: u64,
+    /// Which part, counted from 0; beyond the last one it begins anew.
+    pub turn: u64,
     /// A finding where not every second of so many milliseconds before the newest entry can be restored.
     pub window_ms: Option<i64>,
 }
@@ -139,6 +139,9 @@ pub struct VerifyReport {
     pub continuous_since_ms: Option<i64>,
     /// When the newest entry was made.
     pub newest_ms: Option<i64>,
+    /// What L2 read: the number of the part, from 1, and of how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<(u64, u64)>,
     /// Objects that were read and hashed.
     pub read_objects: u64,
     /// Their size.
@@ -167,6 +170,7 @@ impl VerifyReport {
             sealed_manifests: 0,
             continuous_since_ms: None,
             newest_ms: None,
+            part: None,
             read_objects: 0,
             read_bytes: 0,
             records: 0,
@@ -219,8 +223,6 @@ pub struct Verify<'a> {
     pub archive: &'a Archive,
     /// Compute threads.
     pub cpu: &'a Cpu,
-    /// The time now: it chooses the share of L2.
-    pub now_ms: i64,
     /// Where it stands, for whoever waits.
     pub progress: &'a VerifyProgress,
 }
@@ -245,8 +247,10 @@ impl Verify<'_> {
         match settings.level {
             VerifyLevel::L1 => {}
             VerifyLevel::L2 => {
-                let turn = self.now_ms.div_euclid(DAY_MS).rem_euclid(settings.share.max(1) as i64) as u64;
-                reader.hash_share(&inventory, (settings.share.max(1), turn), &mut report).await?;
+                let share = settings.share.max(1);
+                let turn = settings.turn % share;
+                report.part = Some((turn + 1, share));
+                reader.hash_share(&inventory, (share, turn), &mut report).await?;
             }
             VerifyLevel::L3 => reader.decode_all(inventory, &mut report).await?,
         }

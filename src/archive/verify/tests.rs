@@ -23,7 +23,8 @@ use crate::tsdb::wal::{Compression, FloatSample, Record, SegmentWriter, SeriesRe
 
 const START_MS: i64 = 4_000_000_000_000;
 
-const EVERYTHING: VerifySettings = VerifySettings { level: VerifyLevel::L3, share: 1, window_ms: None };
+const EVERYTHING: VerifySettings =
+    VerifySettings { level: VerifyLevel::L3, share: 1, turn: 0, window_ms: None };
 
 #[derive(Debug, Default)]
 struct InMemory(Vec<(BlockFile, Vec<u8>)>);
@@ -164,7 +165,7 @@ async fn whole_archive(mut rig: Rig) -> Rig {
 
 async fn verify(rig: &Rig, settings: VerifySettings) -> Result<VerifyReport, ArchiveError> {
     let (cpu, progress) = (Cpu::start(2).unwrap(), VerifyProgress::default());
-    let run = Verify { archive: &rig.archive, cpu: &cpu, now_ms: rig.now_ms, progress: &progress };
+    let run = Verify { archive: &rig.archive, cpu: &cpu, progress: &progress };
     run.run(settings).await
 }
 
@@ -342,14 +343,15 @@ async fn a_mark_on_what_is_needed_is_a_finding() {
 }
 
 #[tokio::test]
-async fn the_shares_of_all_days_cover_every_object_once() {
-    let mut rig = whole_archive(Rig::new(8, START_MS)).await;
+async fn the_parts_of_all_turns_cover_every_object_once() {
+    let rig = whole_archive(Rig::new(8, START_MS)).await;
     let objects = verify(&rig, level(VerifyLevel::L1)).await.unwrap().objects;
     let mut read = 0;
-    for _ in 0..5 {
-        rig.now_ms += DAY_MS;
-        let settings = VerifySettings { share: 5, ..level(VerifyLevel::L2) };
-        read += verify(&rig, settings).await.unwrap().read_objects;
+    for turn in 3..8 {
+        let settings = VerifySettings { share: 5, turn, ..level(VerifyLevel::L2) };
+        let report = verify(&rig, settings).await.unwrap();
+        assert_eq!(report.part, Some((turn % 5 + 1, 5)));
+        read += report.read_objects;
     }
     assert_eq!(read, objects);
 }

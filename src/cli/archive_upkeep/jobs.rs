@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::super::Failure;
-use super::super::lock::LockArgs;
 use super::metrics::UpkeepMetrics;
 use super::print;
 use super::work::Upkeep;
@@ -17,15 +16,14 @@ use crate::model::{ErrorKind, SourceName, parse_duration_ms};
 use crate::restore::{DrillSettings, NoProgress};
 use crate::runtime::Shutdown;
 
-/// Adds the functions of all kinds of upkeep.
+/// Adds the functions of all kinds of upkeep; that of lock extension where it is said how to lock.
 pub(in crate::cli) fn provide(
     kinds: JobKinds,
     upkeep: &Upkeep,
-    lock: &LockArgs,
+    lock: Option<LockMode>,
     metrics: &UpkeepMetrics,
 ) -> JobKinds {
-    let mode = lock.mode.of();
-    kinds
+    let kinds = kinds
         .provide(
             "archive-roll-up",
             each(upkeep, |upkeep, _, source| async move {
@@ -47,10 +45,19 @@ pub(in crate::cli) fn provide(
             let metrics = metrics.clone();
             each(upkeep, move |upkeep, parameters, source| drill(upkeep, parameters, source, metrics.clone()))
         })
-        .provide(
-            "archive-lock-extension",
-            each(upkeep, move |upkeep, parameters, source| extend(upkeep, parameters, source, mode)),
-        )
+        .watched("archive-verify", {
+            let metrics = metrics.clone();
+            Arc::new(move |parameters| metrics.show_verifications(parameters))
+        })
+        .watched("archive-drill", {
+            let metrics = metrics.clone();
+            Arc::new(move |parameters| metrics.show_drills(parameters.state()))
+        });
+    let Some(mode) = lock else { return kinds };
+    kinds.provide(
+        "archive-lock-extension",
+        each(upkeep, move |upkeep, parameters, source| extend(upkeep, parameters, source, mode)),
+    )
 }
 
 /// What the work on one source came to: one line, and the same for programs.
@@ -140,9 +147,15 @@ async fn verify(
         text => Some(parse_duration_ms(text).map_err(|e| invalid(format!("window: {e}; or none")))?),
     };
     let level = parameters.text("level")?.parse().map_err(|e| invalid(format!("level: {e}")))?;
-    let settings = VerifySettings { level, share: parameters.count("share")?, window_ms };
+    let turn_name = format!("turn/{source}");
+    let turn = parameters.state().number(&turn_name).unwrap_or(0);
+    let settings = VerifySettings { level, share: parameters.count("share")?, turn, window_ms };
     let report = upkeep.verify(&source, settings, &VerifyProgress::default()).await?;
-    metrics.verified(&report, upkeep.now_ms());
+    let proof = metrics.verified(&report, upkeep.now_ms());
+    proof.keep(parameters.state(), &source);
+    if report.is_sound() && report.part.is_some() {
+        parameters.state().set(turn_name, turn.wrapping_add(1));
+    }
     for finding in &report.findings {
         tracing::error!(%source, %level, key = finding.key, what = finding.what, "a finding in an archive");
     }
@@ -165,7 +178,7 @@ async fn drill(
     let (drilling, named) = (upkeep.clone(), source.clone());
     let work = move || async move { drilling.drill(&named, &settings, Arc::new(NoProgress)).await };
     let report = on_a_thread(work).await??;
-    metrics.drilled(&report, upkeep.now_ms());
+    metrics.drilled(&report, upkeep.now_ms()).keep(parameters.state(), &source);
     for difference in &report.differences {
         tracing::error!(
             %source,

@@ -1,12 +1,15 @@
 //! Metrics of upkeep: when what was last proven.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::archive::{VerifyLevel, VerifyReport};
+use crate::jobs::{JobState, Parameters};
 use crate::model::SourceName;
 use crate::restore::DrillReport;
 use crate::runtime::Metrics;
@@ -30,6 +33,8 @@ pub(in crate::cli) struct UpkeepMetrics {
     missing: Family<SourceLabel, Gauge>,
     drilled: Family<SourceLabel, Gauge<f64, AtomicU64>>,
     differences: Family<SourceLabel, Gauge>,
+    /// When what is shown was found: jobs tell of their last runs in any order.
+    shown: Arc<Mutex<BTreeMap<String, i64>>>,
 }
 
 impl UpkeepMetrics {
@@ -64,34 +69,130 @@ impl UpkeepMetrics {
         new
     }
 
-    /// Notes what a drill came to. One that had nothing to compare counts: Prometheus started.
-    pub(super) fn drilled(&self, report: &DrillReport, now_ms: i64) {
-        let labels = SourceLabel { source: report.source.to_string() };
-        if report.is_sound() {
-            self.drilled.get_or_create(&labels).set(now_ms as f64 / 1_000.0);
-        }
+    /// Notes what a drill came to. One that had nothing to compare has proven nothing, and is no success.
+    pub(super) fn drilled(&self, report: &DrillReport, now_ms: i64) -> Proof {
         let differences = report.differences.len() as u64 + report.omitted_differences;
-        self.differences.get_or_create(&labels).set(i64::try_from(differences).unwrap_or(i64::MAX));
+        let proof = Proof {
+            at_ms: now_ms,
+            success_ms: report.is_sound().then_some(now_ms),
+            found: differences,
+            missing: 0,
+        };
+        self.show_drill(report.source.as_str(), &proof);
+        proof
     }
 
-    /// Notes what a verification came to. The higher levels hold the lower ones.
-    pub(super) fn verified(&self, report: &VerifyReport, now_ms: i64) {
-        let source = report.source.to_string();
+    /// Notes what a verification came to.
+    pub(super) fn verified(&self, report: &VerifyReport, now_ms: i64) -> Proof {
+        let proof = Proof {
+            at_ms: now_ms,
+            success_ms: report.is_sound().then_some(now_ms),
+            found: report.findings.len() as u64 + report.omitted_findings,
+            missing: report.missing_objects,
+        };
+        self.show_verification(report.source.as_str(), report.level, &proof);
+        proof
+    }
+
+    /// Shows what verifications of a job came to, in this process or another one.
+    pub(super) fn show_verifications(&self, parameters: &Parameters) {
+        let Some(level) = parameters.text("level").ok().and_then(|level| level.parse().ok()) else { return };
+        for (source, proof) in Proof::kept(parameters.state()) {
+            self.show_verification(&source, level, &proof);
+        }
+    }
+
+    /// Shows what drills of a job came to.
+    pub(super) fn show_drills(&self, state: &JobState) {
+        for (source, proof) in Proof::kept(state) {
+            self.show_drill(&source, &proof);
+        }
+    }
+
+    fn show_drill(&self, source: &str, proof: &Proof) {
+        let labels = SourceLabel { source: source.to_owned() };
+        if let Some(success_ms) = proof.success_ms {
+            show_newest(&self.drilled.get_or_create(&labels), success_ms);
+        }
+        if self.is_news(format!("drill/{source}"), proof.at_ms) {
+            self.differences.get_or_create(&labels).set(gauge_of(proof.found));
+        }
+    }
+
+    /// The higher levels hold the lower ones.
+    fn show_verification(&self, source: &str, level: VerifyLevel, proof: &Proof) {
+        let labels = |level: VerifyLevel| LevelLabels { source: source.to_owned(), level: level.name() };
         let levels = [VerifyLevel::L1, VerifyLevel::L2, VerifyLevel::L3];
-        for level in levels.into_iter().filter(|level| *level <= report.level) {
-            if report.is_sound() {
-                self.success(&report.source, level, now_ms);
+        for lower in levels.into_iter().filter(|lower| *lower <= level) {
+            if let Some(success_ms) = proof.success_ms {
+                show_newest(&self.verified.get_or_create(&labels(lower)), success_ms);
             }
         }
-        let labels = LevelLabels { source: source.clone(), level: report.level.name() };
-        let findings = report.findings.len() as u64 + report.omitted_findings;
-        self.findings.get_or_create(&labels).set(i64::try_from(findings).unwrap_or(i64::MAX));
-        let missing = i64::try_from(report.missing_objects).unwrap_or(i64::MAX);
-        self.missing.get_or_create(&SourceLabel { source }).set(missing);
+        if self.is_news(format!("{level}/{source}"), proof.at_ms) {
+            self.findings.get_or_create(&labels(level)).set(gauge_of(proof.found));
+        }
+        if self.is_news(format!("missing/{source}"), proof.at_ms) {
+            let labels = SourceLabel { source: source.to_owned() };
+            self.missing.get_or_create(&labels).set(gauge_of(proof.missing));
+        }
     }
 
-    fn success(&self, source: &SourceName, level: VerifyLevel, now_ms: i64) {
-        let labels = LevelLabels { source: source.to_string(), level: level.name() };
-        self.verified.get_or_create(&labels).set(now_ms as f64 / 1_000.0);
+    /// Returns whether nothing newer was shown.
+    fn is_news(&self, what: String, at_ms: i64) -> bool {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = shown.entry(what).or_insert(i64::MIN);
+        let news = at_ms >= *newest;
+        *newest = at_ms.max(*newest);
+        news
+    }
+}
+
+fn show_newest(gauge: &Gauge<f64, AtomicU64>, at_ms: i64) {
+    gauge.set(gauge.get().max(at_ms as f64 / 1_000.0));
+}
+
+fn gauge_of(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// What a verification or drill of one source came to, as a job remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Proof {
+    at_ms: i64,
+    /// When one last found nothing wrong.
+    success_ms: Option<i64>,
+    found: u64,
+    missing: u64,
+}
+
+impl Proof {
+    /// Keeps it with the job.
+    pub(super) fn keep(&self, state: &JobState, source: &SourceName) {
+        let time = |ms: i64| u64::try_from(ms).unwrap_or(0);
+        state.set(format!("at/{source}"), time(self.at_ms));
+        if let Some(success_ms) = self.success_ms {
+            state.set(format!("success/{source}"), time(success_ms));
+        }
+        state.set(format!("found/{source}"), self.found);
+        state.set(format!("missing/{source}"), self.missing);
+    }
+
+    /// Returns what a job remembers, by source.
+    fn kept(state: &JobState) -> Vec<(String, Self)> {
+        let numbers = state.numbers();
+        let number = |what: &str, source: &str| numbers.get(&format!("{what}/{source}")).copied();
+        let time = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        let sources =
+            numbers.iter().filter_map(|(name, at_ms)| Some((name.strip_prefix("at/")?, time(*at_ms))));
+        let proofs = sources.map(|(source, at_ms)| {
+            let proof = Self {
+                at_ms,
+                success_ms: number("success", source).map(time),
+                found: number("found", source).unwrap_or(0),
+                missing: number("missing", source).unwrap_or(0),
+            };
+            (source.to_owned(), proof)
+        });
+        proofs.collect()
     }
 }

@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::compose::Base;
 use super::encryption::EncryptionArgs;
 use super::flags::{CommonArgs, Output, duration, positive_duration};
-use super::lock::LockArgs;
+use super::lock::{LockArgs, ModeArgs};
 use super::restore_progress::Bars;
 use super::{Failure, print_line};
 use crate::archive::{RetentionPolicy, VerifyLevel, VerifyProgress, VerifyReport, VerifySettings};
@@ -38,7 +38,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(super) enum UpkeepCommand {
     /// Joins settled entries into chapters and small pieces into large ones: fewer objects, fewer bytes.
     #[command(after_help = "Example:\n  perennial archive roll-up prod-a --objstore.config-file bucket.yml")]
-    RollUp(PlainArgs),
+    RollUp(StoringArgs),
     /// Deletes what neither the window nor a restore point needs, in two phases: marked now, deleted after a delay.
     #[command(
         after_help = "Examples:\n  perennial archive retain prod-a --window 7d --dry-run --objstore.config-file bucket.yml\n  \
@@ -87,18 +87,25 @@ pub(super) struct PlainArgs {
     common: CommonArgs,
     #[command(flatten)]
     encryption: EncryptionArgs,
-    #[command(flatten)]
-    lock: LockArgs,
     /// How to print.
     #[arg(long, default_value = "table", value_enum)]
     output: Output,
+}
+
+/// Flags of every command that stores something.
+#[derive(Debug, Args)]
+pub(super) struct StoringArgs {
+    #[command(flatten)]
+    plain: PlainArgs,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// Flags of `archive retain`.
 #[derive(Debug, Args)]
 pub(super) struct RetainArgs {
     #[command(flatten)]
-    plain: PlainArgs,
+    storing: StoringArgs,
     /// Every second of so long before the newest entry stays restorable.
     #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = positive_duration)]
     window: Duration,
@@ -129,7 +136,7 @@ pub(super) struct RetainArgs {
 #[derive(Debug, Args)]
 pub(super) struct HoldArgs {
     #[command(flatten)]
-    plain: PlainArgs,
+    storing: StoringArgs,
     /// The first moment: RFC 3339, Unix, or relative such as -2h. Not before the oldest base.
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     from: String,
@@ -145,7 +152,7 @@ pub(super) struct HoldArgs {
 #[derive(Debug, Args)]
 pub(super) struct ReleaseArgs {
     #[command(flatten)]
-    plain: PlainArgs,
+    storing: StoringArgs,
     /// The hold's id, as `archive holds` shows it.
     #[arg(value_name = "ID")]
     id: Ulid,
@@ -162,9 +169,13 @@ pub(super) struct VerifyArgs {
     /// L1 lists: chain, inventory, continuity. L2 also hashes a share of the objects. L3 reads and decodes everything.
     #[arg(long, value_name = "LEVEL")]
     level: VerifyLevel,
-    /// L2 reads one part out of so many, another one each day; 1 reads all.
+    /// L2 reads one part out of so many; 1 reads all.
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     share: u64,
+    /// The part that L2 reads, from 1 to --share: 1 to N one after the other read everything once. Default: a random
+    /// one, which is printed. A job takes them in turn.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    turn: Option<u64>,
     /// Also a finding: not every second of so long before the newest entry can be restored. Default: not looked at.
     #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     window: Option<Duration>,
@@ -194,6 +205,8 @@ pub(super) struct DrillArgs {
 pub(super) struct ExtendArgs {
     #[command(flatten)]
     plain: PlainArgs,
+    #[command(flatten)]
+    mode: ModeArgs,
     /// From now on, what is needed stays locked for so long.
     #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     retain: Duration,
@@ -212,14 +225,22 @@ pub(super) async fn run(command: UpkeepCommand) -> Result<(), Failure> {
     }
 }
 
-impl PlainArgs {
-    async fn start(&self, writes: bool) -> Result<Upkeep, Failure> {
-        self.common.start_logging();
-        let base = Base::inspect(&self.common).await?;
-        let envelope =
-            if writes { self.encryption.sealing(&base.random)? } else { self.encryption.reading()? };
+impl StoringArgs {
+    async fn start(&self, seals: bool) -> Result<Upkeep, Failure> {
+        self.plain.common.start_logging();
+        let base = Base::inspect(&self.plain.common).await?;
+        let encryption = &self.plain.encryption;
+        let envelope = if seals { encryption.sealing(&base.random)? } else { encryption.reading()? };
         let bucket = self.lock.apply(base.bucket.clone(), &base.clock).await?;
         Ok(Upkeep::new(&base, bucket, envelope))
+    }
+}
+
+impl PlainArgs {
+    async fn start(&self) -> Result<Upkeep, Failure> {
+        self.common.start_logging();
+        let base = Base::inspect(&self.common).await?;
+        Ok(Upkeep::new(&base, base.bucket.clone(), self.encryption.reading()?))
     }
 
     fn is_json(&self) -> bool {
@@ -251,8 +272,9 @@ fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-async fn roll_up(args: &PlainArgs) -> Result<(), Failure> {
+async fn roll_up(args: &StoringArgs) -> Result<(), Failure> {
     let upkeep = args.start(true).await?;
+    let args = &args.plain;
     let spinner = args.spinner("rolling up");
     let report = upkeep.roll_up(&args.source).await;
     spinner.finish_and_clear();
@@ -268,11 +290,11 @@ impl RetainArgs {
 }
 
 async fn retain(args: &RetainArgs) -> Result<(), Failure> {
-    let (plain, policy) = (&args.plain, args.policy());
+    let (plain, policy) = (&args.storing.plain, args.policy());
     if args.delete_delay < DAY && !args.dry_run {
         tracing::warn!("--delete-delay is below 1d: who deletes by mistake has less time to notice");
     }
-    let upkeep = plain.start(false).await?;
+    let upkeep = args.storing.start(false).await?;
     let delay_ms = milliseconds(args.delete_delay);
     let spinner = plain.spinner("looking for what may go");
     if args.dry_run {
@@ -288,35 +310,42 @@ async fn retain(args: &RetainArgs) -> Result<(), Failure> {
 }
 
 async fn hold(args: &HoldArgs) -> Result<(), Failure> {
-    let upkeep = args.plain.start(false).await?;
+    let upkeep = args.storing.start(false).await?;
     let now_ms = upkeep.now_ms();
     let time = |flag: &str, text: &str| {
         parse_instant_ms(text, now_ms).map_err(|e| Failure::new(ErrorKind::Invalid, format!("{flag}: {e}")))
     };
     let range = (time("--from", &args.from)?, time("--to", &args.to)?);
-    let hold = upkeep.hold(&args.plain.source, range, &args.reason).await?;
-    args.plain.print(&hold, |hold| print::holds(std::slice::from_ref(hold)));
+    let hold = upkeep.hold(&args.storing.plain.source, range, &args.reason).await?;
+    args.storing.plain.print(&hold, |hold| print::holds(std::slice::from_ref(hold)));
     Ok(())
 }
 
 async fn release(args: &ReleaseArgs) -> Result<(), Failure> {
-    let upkeep = args.plain.start(false).await?;
-    let release = upkeep.release(&args.plain.source, args.id, &args.reason).await?;
-    args.plain.print(&release, |_| format!("released {}", args.id));
+    let upkeep = args.storing.start(false).await?;
+    let release = upkeep.release(&args.storing.plain.source, args.id, &args.reason).await?;
+    args.storing.plain.print(&release, |_| format!("released {}", args.id));
     Ok(())
 }
 
 async fn holds(args: &PlainArgs) -> Result<(), Failure> {
-    let upkeep = args.start(false).await?;
+    let upkeep = args.start().await?;
     let holds = upkeep.holds(&args.source).await?;
     args.print(&holds, |holds| print::holds(holds));
     Ok(())
 }
 
 async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
-    let upkeep = args.plain.start(false).await?;
-    let settings =
-        VerifySettings { level: args.level, share: args.share, window_ms: args.window.map(milliseconds) };
+    let share = args.share;
+    if let Some(turn) = args.turn.filter(|turn| *turn > share) {
+        let message =
+            format!("--turn {turn}: there are {share} parts; name one from 1 to {share}, or raise --share");
+        return Err(Failure::new(ErrorKind::Invalid, message));
+    }
+    let upkeep = args.plain.start().await?;
+    let turn = args.turn.map_or_else(|| upkeep.any_turn(share), |turn| turn - 1);
+    let window_ms = args.window.map(milliseconds);
+    let settings = VerifySettings { level: args.level, share, turn, window_ms };
     let progress = VerifyProgress::default();
     let bar = if args.plain.is_json() { ProgressBar::hidden() } else { verify_bar(&progress) };
     let report = upkeep.verify(&args.plain.source, settings, &progress).await;
@@ -357,7 +386,7 @@ fn sound(report: &VerifyReport) -> Result<(), Failure> {
 }
 
 async fn drill(args: &DrillArgs) -> Result<(), Failure> {
-    let upkeep = args.plain.start(false).await?;
+    let upkeep = args.plain.start().await?;
     let as_of_ms = args.as_of.as_ref().map(|text| {
         parse_instant_ms(text, upkeep.now_ms())
             .map_err(|e| Failure::new(ErrorKind::Invalid, format!("--as-of: {e}")))
@@ -375,19 +404,20 @@ async fn drill(args: &DrillArgs) -> Result<(), Failure> {
     passed(&report)
 }
 
-/// Turns differences into the failure that the exit code tells.
+/// Turns differences into the failure that the exit code tells. Nothing to compare may pass: ranges are yet to be
+/// recorded.
 fn passed(report: &DrillReport) -> Result<(), Failure> {
     if report.is_sound() {
-        Ok(())
-    } else {
-        Err(Failure::new(ErrorKind::Corrupt, print::drill_verdict(report)))
+        return Ok(());
     }
+    let kind = if report.is_damaged() { ErrorKind::Corrupt } else { ErrorKind::Unavailable };
+    Err(Failure::new(kind, print::drill_verdict(report)))
 }
 
 async fn extend_locks(args: &ExtendArgs) -> Result<(), Failure> {
-    let upkeep = args.plain.start(false).await?;
+    let upkeep = args.plain.start().await?;
     let spinner = args.plain.spinner("extending locks");
-    let mode = args.plain.lock.mode.of();
+    let mode = args.mode.of();
     let report = upkeep.extend_locks(&args.plain.source, mode, milliseconds(args.retain)).await;
     spinner.finish_and_clear();
     args.plain.print(&report?, print::locks);

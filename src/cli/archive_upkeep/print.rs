@@ -142,9 +142,14 @@ pub(super) fn drill_verdict(report: &DrillReport) -> String {
             first.recorded,
             first.restored
         ),
-        None if *ranges == 0 => {
-            format!("{source} as of {at}: Prometheus starts; there are no digests to compare yet")
-        }
+        None if *ranges == 0 => format!(
+            "{source} as of {at}: nothing is proven: Prometheus starts, but no whole range of digests lies before that \
+             time; run the drill again when the archiver has followed the server for twice its --digest.range"
+        ),
+        None if *equal_series == 0 => format!(
+            "{source} as of {at}: nothing is proven: Prometheus starts, but all that was recorded was deleted before \
+             that time or came late; name another time with --as-of"
+        ),
         None => format!(
             "{source} as of {at}: {equal_series} series of {ranges} ranges are equal, {equal_samples} samples"
         ),
@@ -190,7 +195,11 @@ pub(super) fn verdict(report: &VerifyReport) -> String {
         (None, None) => {
             let read = match level {
                 VerifyLevel::L1 => String::new(),
-                _ => format!(", {} of them read", sized(report.read_objects, "objects", report.read_bytes)),
+                _ => format!(
+                    ", {} of them read{}",
+                    sized(report.read_objects, "objects", report.read_bytes),
+                    part(report)
+                ),
             };
             format!("{source} is sound at {level}: {}{read}", sized(report.objects, "objects", report.bytes))
         }
@@ -206,11 +215,15 @@ pub(super) fn verdict(report: &VerifyReport) -> String {
     }
 }
 
+fn part(report: &VerifyReport) -> String {
+    report.part.map(|(part, share)| format!(" (part {part} of {share})")).unwrap_or_default()
+}
+
 pub(super) fn verification(report: &VerifyReport) -> String {
     let time = |ms: Option<i64>| ms.map(format_time_ms).unwrap_or_default();
     let read = match report.level {
         VerifyLevel::L1 => String::new(),
-        _ => sized(report.read_objects, "objects", report.read_bytes),
+        _ => sized(report.read_objects, "objects", report.read_bytes) + &part(report),
     };
     let decoded = match report.level {
         VerifyLevel::L3 => {

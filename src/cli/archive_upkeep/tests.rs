@@ -1,6 +1,8 @@
 use super::super::job_kinds;
 use super::*;
 use crate::archive::VerifyFinding;
+use crate::bucket::LockMode;
+use crate::jobs::JobState;
 use crate::runtime::{Cpu, Metrics, Shutdown, SystemClock, random_from_seed};
 
 fn report(level: VerifyLevel, findings: Vec<VerifyFinding>) -> VerifyReport {
@@ -18,6 +20,7 @@ fn report(level: VerifyLevel, findings: Vec<VerifyFinding>) -> VerifyReport {
         sealed_manifests: 0,
         continuous_since_ms: Some(1_700_000_000_000),
         newest_ms: Some(1_700_000_060_000),
+        part: None,
         read_objects: 0,
         read_bytes: 0,
         records: 0,
@@ -66,15 +69,7 @@ fn a_sound_verification_counts_for_the_lower_levels_too() {
 }
 
 #[tokio::test]
-async fn every_kind_of_upkeep_has_a_function_and_damage_fails_its_job() {
-    use clap::Parser;
-
-    #[derive(Debug, Parser)]
-    struct Locks {
-        #[command(flatten)]
-        lock: LockArgs,
-    }
-    let lock = Locks::try_parse_from(["x"]).unwrap().lock;
+async fn every_kind_of_upkeep_has_a_function_and_fails_where_there_is_no_archive() {
     let bucket =
         crate::bucket::Bucket::from_store(std::sync::Arc::new(object_store::memory::InMemory::new()));
     let upkeep = Upkeep::of_parts(
@@ -85,11 +80,37 @@ async fn every_kind_of_upkeep_has_a_function_and_damage_fails_its_job() {
         random_from_seed(1),
     );
     let metrics = UpkeepMetrics::default();
-    let kinds = provide(job_kinds::declared(), &upkeep, &lock, &metrics);
+    let kinds = provide(job_kinds::declared(), &upkeep, Some(LockMode::Governance), &metrics);
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs");
     for job in crate::jobs::read_jobs(&dir, &kinds).unwrap() {
         let function = kinds.function(&job).unwrap();
-        let done = function(job.parameters.clone(), Shutdown::new()).await.unwrap();
-        assert_eq!(done.summary, "", "there is no archive yet");
+        let error = function(job.parameters.clone(), Shutdown::new()).await.unwrap_err();
+        assert_eq!(error.kind().exit_code(), 3, "{}: a mistyped bucket is no success: {error}", job.name);
+    }
+}
+
+#[test]
+fn what_jobs_remember_is_shown_after_a_start_and_the_newest_wins() {
+    let kept = JobState::default();
+    let source = SourceName::new("prod-a").unwrap();
+    let before = UpkeepMetrics::default();
+    before.verified(&report(VerifyLevel::L1, Vec::new()), 1_500).keep(&kept, &source);
+    before.verified(&report(VerifyLevel::L1, vec![finding()]), 2_500).keep(&kept, &source);
+    let registry = Metrics::new();
+    let metrics = UpkeepMetrics::registered(&registry);
+    let sound = VerifyReport { missing_objects: 0, ..report(VerifyLevel::L3, Vec::new()) };
+    metrics.verified(&sound, 3_500);
+    let kinds = job_kinds::declared();
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs");
+    let jobs = crate::jobs::read_jobs(&dir, &kinds).unwrap();
+    let job = jobs.iter().find(|job| job.name == "archive-verify-l1").unwrap();
+    metrics.show_verifications(&job.parameters.with_state(kept));
+    let text = registry.render();
+    for line in [
+        "perennial_archive_verify_last_success_timestamp_seconds{source=\"prod-a\",level=\"L1\"} 3.5",
+        "perennial_archive_verify_findings{source=\"prod-a\",level=\"L1\"} 1",
+        "perennial_archive_objects_missing{source=\"prod-a\"} 0",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
     }
 }

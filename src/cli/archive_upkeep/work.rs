@@ -73,7 +73,15 @@ impl Upkeep {
     /// Returns the sources that a job means: one, or all there are.
     pub(super) async fn sources(&self, named: &str) -> Result<Vec<SourceName>, Failure> {
         if named == "*" {
-            return Ok(crate::archive::sources(&self.bucket).await?);
+            let sources = crate::archive::sources(&self.bucket).await?;
+            if sources.is_empty() {
+                let message = format!(
+                    "there is no archive in {}: check the bucket and its prefix, or let an archiver store its first entry",
+                    self.bucket.location()
+                );
+                return Err(Failure::new(crate::model::ErrorKind::NotFound, message));
+            }
+            return Ok(sources);
         }
         let source = SourceName::new(named).map_err(|e| Failure::new(crate::model::ErrorKind::Invalid, e))?;
         Ok(vec![source])
@@ -96,7 +104,7 @@ impl Upkeep {
         let plan = Retention { archive: &archive, policy, delay_ms, random, now_ms }.plan().await?;
         Ok(PlannedRetention {
             source: source.clone(),
-            window_start_ms: plan.window_start_ms,
+            window_start_ms: restorable_since(&archive, plan.window_start_ms).await?,
             points: plan.points,
             holds: archive.holds().await?,
             dropped_bases: plan.dropped_bases,
@@ -113,7 +121,9 @@ impl Upkeep {
     ) -> Result<RetentionReport, ArchiveError> {
         let archive = self.archive(source);
         let (random, now_ms) = (&self.random, self.now_ms());
-        Retention { archive: &archive, policy, delay_ms, random, now_ms }.run().await
+        let mut report = Retention { archive: &archive, policy, delay_ms, random, now_ms }.run().await?;
+        report.window_start_ms = restorable_since(&archive, report.window_start_ms).await?;
+        Ok(report)
     }
 
     pub(super) async fn hold(
@@ -150,7 +160,7 @@ impl Upkeep {
         progress: &VerifyProgress,
     ) -> Result<VerifyReport, ArchiveError> {
         let archive = self.archive(source);
-        Verify { archive: &archive, cpu: &self.cpu, now_ms: self.now_ms(), progress }.run(settings).await
+        Verify { archive: &archive, cpu: &self.cpu, progress }.run(settings).await
     }
 
     /// Restores a random moment, or that one, starts Prometheus on it and compares.
@@ -173,6 +183,11 @@ impl Upkeep {
         self.random.next_u64() % 1_000_000
     }
 
+    /// Returns the turn of an L2 where nobody says it.
+    pub(super) fn any_turn(&self, share: u64) -> u64 {
+        self.random.next_u64() % share.max(1)
+    }
+
     pub(super) async fn extend_locks(
         &self,
         source: &SourceName,
@@ -182,4 +197,10 @@ impl Upkeep {
         let archive = self.archive(source);
         LockExtension { archive: &archive, mode, retain_ms, now_ms: self.now_ms() }.run().await
     }
+}
+
+/// Returns since when every second can be restored: an archive may be younger than the window, or have a gap in it.
+async fn restorable_since(archive: &Archive, window_start_ms: i64) -> Result<i64, ArchiveError> {
+    let since_ms = archive.load().await?.continuous_since_ms();
+    Ok(since_ms.map_or(window_start_ms, |since_ms| since_ms.max(window_start_ms)))
 }

@@ -335,3 +335,40 @@ async fn long_reports_do_not_bloat_the_record() {
     let run = rig.record("test").last_run.unwrap();
     assert_eq!((run.message.len(), run.details), (4_096, serde_json::Value::Null));
 }
+
+#[tokio::test]
+async fn what_a_job_remembers_is_kept_whatever_its_run_comes_to_and_told_to_watchers() {
+    let rig = Rig::new();
+    let job = job("0 0 1 1 *", "");
+    let count = function(|parameters, _| {
+        let state = parameters.state().clone();
+        async move {
+            let runs = state.number("runs").unwrap_or(0) + 1;
+            state.set("runs", runs);
+            if runs == 2 { Err(JobError::failed(ErrorKind::Corrupt, "damaged")) } else { ok() }
+        }
+    });
+    for runs in 1..4 {
+        let outcome = rig.runner().run_now(&job, &count, &Shutdown::new()).await;
+        assert_eq!(outcome.is_err(), runs == 2);
+        assert_eq!(rig.record("test").state.get("runs"), Some(&runs));
+    }
+    let told = Arc::new(AtomicU32::new(0));
+    let watching = Arc::clone(&told);
+    let kinds = kinds().provide("idle", count).watched(
+        "idle",
+        Arc::new(move |parameters| {
+            let runs = parameters.state().number("runs").unwrap_or(0);
+            watching.store(u32::try_from(runs).unwrap(), Ordering::SeqCst);
+        }),
+    );
+    let scheduler = rig.scheduler(vec![job.clone()], &kinds).await;
+    assert_eq!(told.load(Ordering::SeqCst), 3, "at the start");
+    let (shutdown, runner) = (Shutdown::new(), rig.runner());
+    let running = tokio::spawn(scheduler.run(shutdown.clone()));
+    let count = kinds.function(&job).unwrap();
+    runner.run_now(&job, &count, &Shutdown::new()).await.unwrap();
+    until("a run of another process is told", || told.load(Ordering::SeqCst) == 4).await;
+    shutdown.start();
+    running.await.unwrap();
+}

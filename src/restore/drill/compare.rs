@@ -1,6 +1,6 @@
 //! Holds what a server answers against what was recorded.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::Serialize;
 
 use crate::archive::DigestRow;
@@ -36,54 +36,73 @@ pub(super) struct Tally {
     pub(super) omitted: u64,
 }
 
-/// What was recorded of a series.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Expected {
-    pub(super) row: DigestRow,
-    /// Further samples were recorded after the restored position.
-    pub(super) unsettled: bool,
-}
-
 /// Compares the series of one range.
 #[derive(Debug)]
 pub(super) struct RangeCheck {
     range: (i64, i64),
-    expected: HashMap<u64, Expected>,
+    expected: HashMap<u64, DigestRow>,
+    /// Series of which more was recorded after the restored position.
+    unsettled: HashSet<u64>,
+    /// Samples of this range were deleted, or their block has gone.
     deleted: bool,
+    /// Series with more than was recorded, or as much of something else.
+    more: Vec<SeriesDifference>,
+    more_omitted: u64,
 }
 
 impl RangeCheck {
-    pub(super) fn new(range: (i64, i64), expected: HashMap<u64, Expected>, deleted: bool) -> Self {
-        Self { range, expected, deleted }
+    pub(super) fn new(
+        range: (i64, i64),
+        expected: HashMap<u64, DigestRow>,
+        unsettled: HashSet<u64>,
+        deleted: bool,
+    ) -> Self {
+        Self { range, expected, unsettled, deleted, more: Vec::new(), more_omitted: 0 }
     }
 
     /// Takes a series with what its samples add up to.
     pub(super) fn see(&mut self, labels: &Labels, found: &DigestRow, tally: &mut Tally) {
-        match self.expected.remove(&found.labels) {
-            Some(expected) => self.compare(&expected, found, || labels.to_string(), tally),
-            // It came only after the range was recorded, or was never declared to the archiver.
-            None => tally.late_series += 1,
+        // Of histograms nothing is counted.
+        if found.count > 0 || self.expected.contains_key(&found.labels) {
+            let recorded = self.expected.remove(&found.labels).unwrap_or_default();
+            self.compare(&recorded, found, || labels.to_string(), tally);
         }
     }
 
-    /// Ends the range: what is left was not answered.
-    pub(super) fn finish(mut self, tally: &mut Tally) {
+    /// Notes that nothing more is answered: what is left is missing.
+    pub(super) fn end(&mut self, tally: &mut Tally) {
         tally.ranges += 1;
-        for (hash, expected) in std::mem::take(&mut self.expected) {
+        for (hash, recorded) in std::mem::take(&mut self.expected) {
             let nothing = DigestRow { labels: hash, ..DigestRow::default() };
             let name = || format!("a series that the server does not know (labels hash {hash:016x})");
-            self.compare(&expected, &nothing, name, tally);
+            self.compare(&recorded, &nothing, name, tally);
         }
+    }
+
+    /// Returns whether there are series with more than was recorded, which only late samples could explain.
+    pub(super) fn has_more(&self) -> bool {
+        !self.more.is_empty()
+    }
+
+    /// Ends the range. `late` says whether samples of it came without being recorded.
+    pub(super) fn finish(self, late: bool, tally: &mut Tally) {
+        if late {
+            tally.late_series += self.more.len() as u64 + self.more_omitted;
+            return;
+        }
+        self.more
+            .into_iter()
+            .for_each(|difference| note(&mut tally.differences, &mut tally.omitted, difference));
+        tally.omitted += self.more_omitted;
     }
 
     fn compare(
-        &self,
-        expected: &Expected,
+        &mut self,
+        recorded: &DigestRow,
         found: &DigestRow,
         name: impl FnOnce() -> String,
         tally: &mut Tally,
     ) {
-        let recorded = expected.row;
         if (recorded.count, recorded.sum, recorded.hash) == (found.count, found.sum, found.hash) {
             tally.equal_series += 1;
             tally.equal_samples += u64::from(found.count);
@@ -91,21 +110,33 @@ impl RangeCheck {
         }
         // A late sample may stand beside one of the same time, of which a query shows one.
         let least = recorded.count.saturating_sub(recorded.late);
-        let doubled = recorded.late > 0 && (least..=recorded.count).contains(&found.count);
-        if doubled || expected.unsettled || found.count > recorded.count {
+        let unsettled = self.unsettled.contains(&found.labels);
+        let difference = || SeriesDifference {
+            min_time_ms: self.range.0,
+            max_time_ms: self.range.1,
+            series: name(),
+            recorded: recorded.count,
+            restored: found.count,
+        };
+        if unsettled && found.count >= least
+            || recorded.late > 0 && (least..=recorded.count).contains(&found.count)
+        {
             tally.late_series += 1;
         } else if found.count < recorded.count && self.deleted {
             tally.deleted_series += 1;
-        } else if tally.differences.len() < DIFFERENCES_MAX {
-            tally.differences.push(SeriesDifference {
-                min_time_ms: self.range.0,
-                max_time_ms: self.range.1,
-                series: name(),
-                recorded: recorded.count,
-                restored: found.count,
-            });
+        } else if found.count < recorded.count {
+            note(&mut tally.differences, &mut tally.omitted, difference());
         } else {
-            tally.omitted += 1;
+            let difference = difference();
+            note(&mut self.more, &mut self.more_omitted, difference);
         }
+    }
+}
+
+fn note(differences: &mut Vec<SeriesDifference>, omitted: &mut u64, difference: SeriesDifference) {
+    if differences.len() < DIFFERENCES_MAX {
+        differences.push(difference);
+    } else {
+        *omitted += 1;
     }
 }

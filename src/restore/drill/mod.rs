@@ -14,16 +14,20 @@
 //! **Invariants**
 //! - A sample that was archived before the position and is not answered, or answered with another value, is a
 //!   difference; so is a log that the server had to repair.
-//! - Deletes before that time explain missing samples, late samples explain further ones; both are counted apart.
+//! - Only what is known to have been deleted before that time, or lost with its block, explains missing samples, and
+//!   only in the times it covered. Only late samples explain further ones. Both are counted apart.
+//! - A drill that found no series equal has proven nothing: it is no success.
 //!
 //! **Crash consistency** A drill that is killed leaves its directory, whose name begins with `perennial-drill-`.
 //!
-//! What it does not do: compare histograms, exemplars or metadata, of which there are no digests.
+//! What it does not do: compare histograms, exemplars or metadata, of which there are no digests; tell whether a delete
+//! was carried out, as digests count what was written.
 
 mod compare;
 mod ranges;
 mod read;
 mod server;
+mod taken;
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +47,7 @@ use crate::model::{ErrorKind, SourceName, format_time_ms};
 use crate::runtime::random_from_seed;
 
 use compare::Tally;
-use ranges::comparable;
+use ranges::{Recorded, comparable};
 use server::DrillServer;
 
 pub use compare::SeriesDifference;
@@ -98,10 +102,22 @@ pub struct DrillReport {
 }
 
 impl DrillReport {
-    /// Returns whether what was restored is what was archived.
+    /// Returns whether what was restored is proven to be what was archived.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.differences.is_empty() && self.repairs.is_empty()
+        self.proves_something() && !self.is_damaged()
+    }
+
+    /// Returns whether something was restored that is not as it was archived.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        !self.differences.is_empty() || !self.repairs.is_empty()
+    }
+
+    /// Returns whether there was something to compare.
+    #[must_use]
+    pub fn proves_something(&self) -> bool {
+        self.equal_series > 0
     }
 }
 
@@ -132,8 +148,10 @@ pub async fn drill(
     let ranges = comparable(view, &resolved);
     let series = ranges.values().map(ranges::RangeDigests::series).sum();
     context.progress.begin(Phase::Compare, series);
+    let taken = taken::taken(context, view, &resolved, as_of_ms).await?;
+    let recorded = Recorded { context, view, found: &resolved, taken };
     for range in ranges.into_values() {
-        range.compare(context, &server, &mut tally).await?;
+        range.compare(&recorded, &server, &mut tally).await?;
     }
     context.progress.end();
     let (ready_seconds, repairs) = (server.ready_seconds(), server.repairs());

@@ -7,8 +7,8 @@ use age::secrecy::ExposeSecret;
 
 use super::scene::check_known;
 use crate::support::{
-    ArchiverSetup, LOAD_METRIC, Load, LocalBucket, RestoreCommand, TsdbOptions, TsdbServer, archive_folder,
-    assert_code, files_below, installed, now_ms, path_text, time_text,
+    Archiver, ArchiverSetup, LOAD_METRIC, Load, LocalBucket, RestoreCommand, TsdbOptions, TsdbServer,
+    archive_folder, assert_code, files_below, installed, now_ms, path_text, time_text,
 };
 
 /// A key pair in two files.
@@ -96,8 +96,30 @@ async fn keys_that_are_missing_wrong_or_rotated_fail_closed() {
     refuses(&plain.clone().flags(&[&open_flag(&second)]), second_ms, "only the new key");
     let both = plain.clone().flags(&[&open_flag(&first), &open_flag(&second)]);
     opens(&both, second_ms, &book).await;
-    server.stop();
+    refuses_to_go_on_plain(&server, &bucket).await;
     nothing_is_plain(bucket.path());
+    archive_a_while(&server, &bucket, &["--encryption.continue-plaintext"]).await;
+    // Of what is plain now nothing is lost with a key, and the newest decides.
+    archive_a_while(&server, &bucket, &[]).await;
+    server.stop();
+}
+
+async fn refuses_to_go_on_plain(server: &TsdbServer, bucket: &LocalBucket) {
+    let archiver = ArchiverSetup::new(server, &bucket.config()).launch();
+    let (code, log) = ended(archiver).await;
+    assert_eq!(code, Some(2), "{log}");
+    assert!(log.contains("--encryption.recipients-file"), "says what to do: {log}");
+}
+
+/// Waits until an archiver ends by itself.
+async fn ended(mut archiver: Archiver) -> (Option<i32>, String) {
+    for _ in 0..200 {
+        if let Some(ended) = archiver.ended() {
+            return (ended.code(), archiver.process.log());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it does not end: {}", archiver.process.log());
 }
 
 /// Everything but the catalog is sealed, and the metric's name is nowhere.
@@ -121,18 +143,9 @@ async fn an_archiver_that_cannot_encrypt_does_not_start() {
     std::fs::write(&empty, "").unwrap();
     for file in [empty, folder.path().join("absent")] {
         let flag = format!("--encryption.recipients-file={}", file.display());
-        let mut archiver = ArchiverSetup::new(&server, &bucket.config()).flags(&[&flag]).launch();
-        let mut ended = None;
-        for _ in 0..200 {
-            ended = archiver.ended();
-            if ended.is_some() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let code = ended.expect("it refuses to start").code();
-        assert!(code.is_some_and(|code| code != 0), "{code:?}: {}", archiver.process.log());
-        let log = archiver.process.log();
+        let archiver = ArchiverSetup::new(&server, &bucket.config()).flags(&[&flag]).launch();
+        let (code, log) = ended(archiver).await;
+        assert!(code.is_some_and(|code| code != 0), "{code:?}: {log}");
         assert!(log.contains(path_text(&file)), "{log}");
     }
     assert!(files_below(bucket.path()).is_empty(), "nothing was stored");
