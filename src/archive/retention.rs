@@ -154,8 +154,10 @@ pub fn plan_retention(
     policy.check()?;
     let newest_ms = view.last_made.wall_ms.min(now_ms);
     let window_start_ms = newest_ms.saturating_sub(policy.window_ms);
+    let prefix = links.len().saturating_sub(1);
+    let prefix = links[..prefix].partition_point(|link| made_ms(link).1 < window_start_ms);
     let mut kept = Kept::default();
-    kept.range(view, (window_start_ms, i64::MAX));
+    kept.range(view, (window_start_ms.min(earliest_ms(&links[prefix..])), i64::MAX));
     let points = restore_points(view, policy);
     for (index, _) in &points {
         kept.base(view, *index);
@@ -165,13 +167,20 @@ pub fn plan_retention(
             kept.range(view, (from_ms, to_ms));
         }
     }
-    let prefix = links.len().saturating_sub(1);
-    let prefix = links[..prefix].partition_point(|link| made_ms(link).1 < window_start_ms);
     let (chapter, dropped_bases, dropped_pieces) = condense(&links[..prefix], view, &kept, id);
     let points = points.into_iter().map(|(_, point)| point).filter(|p| p.at_ms < window_start_ms).collect();
     let plan = RetentionPlan { window_start_ms, points, dropped_bases, dropped_pieces, chapter };
     check_plan(&plan, links, prefix, view, &kept)?;
     Ok(plan)
+}
+
+/// Returns the time of the first thing that entries tell of. They stay as they are, and what they tell of may have been
+/// seen long before they were made, as the store was away: all of it stays restorable.
+fn earliest_ms(links: &[Link]) -> i64 {
+    let entries = entries_of(links);
+    let bases = entries.iter().filter_map(|entry| entry.base.as_ref()).map(|base| base.seen.wall_ms);
+    let pieces = entries.iter().flat_map(|entry| &entry.pieces).map(|piece| piece.seen.wall_ms);
+    bases.chain(pieces).min().unwrap_or(i64::MAX)
 }
 
 /// Returns the bases that the policy keeps, with their place in the view.

@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
-use tempfile::TempDir;
 
 use super::compose::{Process, ReadSide, bind, stop_signal};
 use super::encryption::EncryptionArgs;
@@ -18,14 +16,10 @@ use crate::archive::{Archive, Target};
 use crate::bucket::Bucket;
 use crate::model::{ErrorKind, Labels, Matcher, SourceName, format_time_ms, parse_instant_ms};
 use crate::restore::{
-    HeadMode, RestoreContext, RestoreRequest, Selector as SeriesSelector, plan, run as restore,
+    HeadMode, RestoreContext, RestoreRequest, Scratch, Selector as SeriesSelector, plan, run as restore,
 };
 use crate::select::{SelectLimits, Selector, TsdbBlocks};
 use crate::store::parse_selector;
-
-/// How often, and how long in between, it is tried to remove the temporary directory.
-const REMOVALS_MAX: usize = 50;
-const REMOVE_EVERY: Duration = Duration::from_millis(100);
 
 /// Flags of `restore serve`.
 #[derive(Debug, Args)]
@@ -88,13 +82,15 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     match (&args.source, &args.dir) {
         (_, Some(directory)) => serve(&args, process, (directory, given), stop).await,
         (Some(source), None) => {
-            let folder = make_folder(&args)?;
+            let parent = args.work_dir.clone().unwrap_or_else(std::env::temp_dir);
+            let folder = Scratch::create(&parent, "perennial-serve-")?;
             let directory = folder.path().join("data");
             let archived = tokio::select! {
                 archived = restore_for_looking(&args, &process, source, &directory) => archived?,
                 signal = &mut stop => {
                     signal?;
-                    return remove_interrupted(folder).await;
+                    print_line("stopped");
+                    return Ok(());
                 }
             };
             let labels = if given.is_empty() { archived } else { given };
@@ -102,32 +98,6 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         }
         (None, None) => Err(Failure::new(ErrorKind::Invalid, "give a SOURCE or --dir")),
     }
-}
-
-fn make_folder(args: &ServeArgs) -> Result<TempDir, Failure> {
-    let parent = args.work_dir.clone().unwrap_or_else(std::env::temp_dir);
-    tempfile::Builder::new().prefix("perennial-serve-").tempdir_in(&parent).map_err(|e| {
-        let message = format!("cannot make a directory in {}: {e}; give --work-dir", parent.display());
-        Failure::new(ErrorKind::Unavailable, message)
-    })
-}
-
-/// Removes what a restore that was given up has made. Work that was under way on compute threads may still add to it.
-async fn remove_interrupted(folder: TempDir) -> Result<(), Failure> {
-    let path = folder.keep();
-    for _ in 0..REMOVALS_MAX {
-        match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tokio::time::sleep(REMOVE_EVERY).await;
-            }
-            _ => {
-                print_line("stopped");
-                return Ok(());
-            }
-        }
-    }
-    let message = format!("{} could not be removed: remove it", path.display());
-    Err(Failure::new(ErrorKind::Unavailable, message))
 }
 
 /// Restores blocks only, into a temporary directory; returns the external labels of that time.

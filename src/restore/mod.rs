@@ -52,6 +52,7 @@ mod records;
 mod request;
 mod rewrite;
 mod run;
+mod scratch;
 mod segments;
 mod status;
 mod tombstones;
@@ -72,4 +73,5 @@ pub use plan::{PlannedBlock, PlannedDisk, PlannedFetch, PlannedLog, RestorePlan,
 pub use progress::{NoProgress, Phase, Progress};
 pub use request::{HeadMode, RestoreRequest, Selector, ServerVersion};
 pub use run::{RestoreReport, complete_interrupted, run};
+pub use scratch::Scratch;
 pub use status::{ArchiveStatus, GapStatus, TimelineStatus, status};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::inventory::Inventory;
 use super::{Verify, VerifyReport};
-use crate::archive::collect::Mark;
+use crate::archive::collect::{Mark, Named};
 use crate::archive::{ArchiveError, ArchiveView, ChainEnd, Link};
 use crate::bucket::{ArchiveObject, ObjectKey};
 use crate::model::error_chain;
@@ -96,7 +96,8 @@ impl Verify<'_> {
         Ok(listing)
     }
 
-    /// Makes sure that no mark will delete what is needed, and that all holds can be read.
+    /// Makes sure that no mark will delete what is needed, and that all holds can be read. Retention may have gone on
+    /// since the catalog was read: what it has dropped from it meanwhile is not needed any more.
     pub(super) async fn check_marks(
         &self,
         inventory: &Inventory,
@@ -108,16 +109,29 @@ impl Verify<'_> {
         let mut needed: BTreeSet<String> =
             inventory.objects(source).map(|object| object.key.to_string()).collect();
         needed.extend(links.iter().map(|link| link.key(self.archive).to_string()));
+        let mut doomed: Vec<(String, String)> = Vec::new();
         for key in listing.keys() {
             let Some(key) = ObjectKey::parse(key) else { continue };
             let ObjectKey::Archive { object: ArchiveObject::Mark { .. }, .. } = key else { continue };
             match self.archive.read_mark(&key).await {
                 Ok(Mark { keys, .. }) => {
-                    for doomed in keys.iter().filter(|doomed| needed.contains(*doomed)) {
-                        report.add(doomed, format!("{key} marks it for deletion and the catalog names it"));
-                    }
+                    let keys = keys.into_iter().filter(|marked| needed.contains(marked));
+                    doomed.extend(keys.map(|marked| (marked, key.to_string())));
                 }
+                // It was done with since the listing.
+                Err(ArchiveError::Missing { .. }) => {}
                 Err(error) => report.add_error(&key, error)?,
+            }
+        }
+        // A catalog that does not read has findings of its own, and what was read of it counts.
+        let now_named = match doomed.is_empty() {
+            true => None,
+            false => self.archive.links().await.and_then(|links| Named::of(self.archive, &links)).ok(),
+        };
+        for (marked, mark) in doomed {
+            let dropped = |named: &Named| ObjectKey::parse(&marked).is_some_and(|key| !named.has(&key));
+            if !now_named.as_ref().is_some_and(dropped) {
+                report.add(&marked, format!("{mark} marks it for deletion and the catalog names it"));
             }
         }
         if let Err(error) = self.archive.holds().await {

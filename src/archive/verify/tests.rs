@@ -58,8 +58,7 @@ fn block(id: Ulid) -> (Vec<(BlockFile, Vec<u8>)>, BlockMeta) {
 }
 
 /// Stores a file in two parts, as an archiver does.
-async fn store_file(rig: &Rig, owner: FileOwner, path: &str, bytes: &[u8]) -> StoredFile {
-    let upload = rig.random.ulid(rig.now_ms);
+async fn store_file(rig: &Rig, (owner, upload): (FileOwner, Ulid), path: &str, bytes: &[u8]) -> StoredFile {
     let mut file = StoredFile {
         path: path.to_owned(),
         owner,
@@ -89,12 +88,12 @@ async fn store_file(rig: &Rig, owner: FileOwner, path: &str, bytes: &[u8]) -> St
 async fn store_block(rig: &Rig) -> BlockState {
     let id = rig.random.ulid(rig.now_ms);
     let (files, meta) = block(id);
-    let mut stored = Vec::new();
-    for (file, bytes) in files.iter().filter(|(file, _)| *file != BlockFile::Tombstones) {
-        stored.push(store_file(rig, FileOwner::Block(id), &file.to_string(), bytes).await);
-    }
     // Parts of one upload share its id.
     let upload = rig.random.ulid(rig.now_ms);
+    let mut stored = Vec::new();
+    for (file, bytes) in files.iter().filter(|(file, _)| *file != BlockFile::Tombstones) {
+        stored.push(store_file(rig, (FileOwner::Block(id), upload), &file.to_string(), bytes).await);
+    }
     let manifest = Manifest { format: ENTRY_FORMAT, block: id, files: stored };
     let key = rig.archive.key(ArchiveObject::Manifest { block: id, upload });
     let plain = crate::archive::chain::encode(&manifest);
@@ -102,7 +101,8 @@ async fn store_block(rig: &Rig) -> BlockState {
     let manifest_sha256 = Sha256Hash::of(&bytes);
     rig.archive.bucket().create(&key, bytes).await.unwrap();
     let hidden = Tombstone { reference: 9, min_time_ms: START_MS, max_time_ms: START_MS + 5 };
-    let tombstones = store_file(rig, FileOwner::Block(id), "tombstones", &encode_tombstones(&[hidden])).await;
+    let owner = (FileOwner::Block(id), rig.random.ulid(rig.now_ms));
+    let tombstones = store_file(rig, owner, "tombstones", &encode_tombstones(&[hidden])).await;
     let block = StoredBlock {
         id,
         upload,
@@ -136,7 +136,7 @@ async fn store_checkpoint(rig: &Rig) -> CheckpointEntry {
         writer.append(&data);
     }
     let (timeline, number) = (1, 0);
-    let owner = FileOwner::Checkpoint { timeline, number };
+    let owner = (FileOwner::Checkpoint { timeline, number }, rig.random.ulid(rig.now_ms));
     let files = vec![store_file(rig, owner, "00000000", &writer.finish()).await];
     CheckpointEntry { timeline, number, files }
 }
@@ -340,6 +340,54 @@ async fn a_mark_on_what_is_needed_is_a_finding() {
     let report = verify(&rig, level(VerifyLevel::L1)).await.unwrap();
     assert_eq!(report.findings.len(), 1);
     assert_eq!(report.findings[0].key, doomed);
+}
+
+#[tokio::test]
+async fn what_retention_drops_and_marks_meanwhile_is_no_finding() {
+    let mut rig = Rig::new(8, START_MS);
+    rig.live(60).await;
+    let (cpu, progress) = (Cpu::start(1).unwrap(), VerifyProgress::default());
+    let run = Verify { archive: &rig.archive, cpu: &cpu, now_ms: rig.now_ms, progress: &progress };
+    let mut report = VerifyReport::new(rig.archive.source().clone(), VerifyLevel::L1);
+    let (links, _) = run.catalog(&mut report).await.unwrap();
+    let inventory = Inventory::of(&links);
+    let policy = RetentionPolicy { window_ms: 3_000, hourly: 1, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+    let (archive, random, now_ms) = (&rig.archive, &rig.random, rig.now_ms);
+    let retention = Retention { archive, policy: &policy, delay_ms: 0, random, now_ms };
+    assert!(retention.run().await.unwrap().marked_objects > 0);
+    let listing = run.hold_against_listing(&inventory, &mut report).await.unwrap();
+    run.check_marks(&inventory, &links, &listing, &mut report).await.unwrap();
+    assert!(report.is_sound(), "{report:#?}");
+}
+
+#[tokio::test]
+async fn what_was_told_late_stays_whole_after_retention() {
+    let mut rig = Rig::new(9, START_MS);
+    rig.flush(true).await;
+    let mut bases = Vec::new();
+    for _ in 0..12 {
+        rig.next_segment();
+        rig.checkpoint();
+        rig.flush(false).await;
+        bases.push(rig.base());
+    }
+    // The store was away, and what the server had by then is told only now.
+    rig.now_ms += 60_000;
+    let mut made_ms = Vec::new();
+    for base in bases {
+        rig.now_ms += 1_000;
+        made_ms.push(rig.now_ms);
+        let mut entry = rig.entry();
+        entry.base = Some(base);
+        rig.append(entry).await;
+    }
+    let window_ms = rig.now_ms - made_ms[6];
+    let policy = RetentionPolicy { window_ms, hourly: 1, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+    let (archive, random, now_ms) = (&rig.archive, &rig.random, rig.now_ms);
+    let report = Retention { archive, policy: &policy, delay_ms: 0, random, now_ms }.run().await.unwrap();
+    assert!(report.dropped_pieces > 0, "{report:?}");
+    let report = verify(&rig, level(VerifyLevel::L1)).await.unwrap();
+    assert!(report.is_sound(), "{report:#?}");
 }
 
 #[tokio::test]

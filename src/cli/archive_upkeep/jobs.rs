@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::super::Failure;
 use super::metrics::UpkeepMetrics;
@@ -193,23 +195,42 @@ async fn drill(
     Ok((print::drill_verdict(&report), json!(report)))
 }
 
+/// Work on a thread of its own.
+struct Threaded<T> {
+    outcome: oneshot::Receiver<T>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<T> Drop for Threaded<T> {
+    /// The work is given up. Its end is waited for: nothing of it may outlive the job, nor the process.
+    fn drop(&mut self) {
+        self.outcome.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Runs what has to stay on one thread, on one of its own; it ends where nobody waits for it any more.
 async fn on_a_thread<T: Send + 'static, F: Future<Output = T>>(
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<T, Failure> {
-    let (mut done, waiting) = tokio::sync::oneshot::channel();
+    let (mut done, outcome) = oneshot::channel();
     let io = tokio::runtime::Handle::current();
     let run = move || {
         io.block_on(async move {
-            tokio::select! {
-                outcome = work() => drop(done.send(outcome)),
-                () = done.closed() => {}
-            }
+            let outcome = tokio::select! {
+                outcome = work() => outcome,
+                () = done.closed() => return,
+            };
+            drop(done.send(outcome));
         });
     };
     let thread = std::thread::Builder::new().name("drill".to_owned()).spawn(run);
-    thread.map_err(|e| Failure::new(ErrorKind::Unavailable, format!("cannot start a thread: {e}")))?;
-    waiting
+    let thread =
+        thread.map_err(|e| Failure::new(ErrorKind::Unavailable, format!("cannot start a thread: {e}")))?;
+    let mut threaded = Threaded { outcome, thread: Some(thread) };
+    (&mut threaded.outcome)
         .await
         .map_err(|_| Failure::new(ErrorKind::Internal, "the drill panicked; please report it with the log"))
 }

@@ -9,7 +9,7 @@
 //! 2. It is restored into a temporary directory, as `restore run --as-of` would.
 //! 3. Prometheus is started there, on a port of its own, without scraping and without retention.
 //! 4. Each range that has a whole digest at or before the restored position is read and compared, series by series.
-//! 5. The server is stopped and the directory removed, whatever came out.
+//! 5. The server is stopped and the directory removed, whatever came out, also where the drill is given up.
 //!
 //! **Invariants**
 //! - A sample that was archived before the position and is not answered, or answered with another value, is a
@@ -42,6 +42,7 @@ use super::plan::plan;
 use super::progress::Phase;
 use super::request::RestoreRequest;
 use super::run::run;
+use super::scratch::Scratch;
 use crate::archive::{ArchiveError, ArchiveView, Resolved, Target};
 use crate::model::{ErrorKind, SourceName, format_time_ms};
 use crate::runtime::random_from_seed;
@@ -138,8 +139,7 @@ pub async fn drill(
         as_of = format_time_ms(as_of_ms),
         "a drill restores a moment"
     );
-    let folder = tempfile::Builder::new().prefix("perennial-drill-").tempdir_in(&settings.to);
-    let folder = folder.map_err(RestoreError::file(&settings.to))?;
+    let folder = Scratch::create(&settings.to, "perennial-drill-")?;
     let data_dir = folder.path().join("data");
     let plan = plan(context, view, &RestoreRequest::new(Target::AsOf(as_of_ms), &data_dir)).await?;
     let restored = run(context, view, plan).await?;

@@ -5,7 +5,7 @@
 //! no sample for more than two of its intervals.
 //!
 //! Flow
-//! 1. Both archives are restored to the same moment, side by side: the first with its head as blocks and the last
+//! 1. Both archives are restored to the same moment (the other to its end, where that is earlier), side by side: the first with its head as blocks and the last
 //!    seconds as a log, the other as blocks only.
 //! 2. Series by series the times of the first are compared with the other's samples ([`holes::fill`]).
 //! 3. What fills a hole goes into further blocks, one per aligned range, with the hint `from-out-of-order`: they do not
@@ -44,10 +44,13 @@ use super::request::{HeadMode, RestoreRequest};
 use super::run::{RestoreReport, run};
 use super::workplace::{beside, is_empty_dir, make_dir, parent_of, remove_all, sync_dir, write_file};
 use crate::archive::{ArchiveView, EventKind, Target};
-use crate::model::SourceName;
+use crate::model::{SourceName, format_time_ms};
 use crate::runtime::crash_point;
 
 use blocks::{Filled, fill_blocks};
+
+/// An archiver of a quiet server makes an entry every ten seconds: one that was silent for so long has ended.
+const ENDED_MS: i64 = 60_000;
 
 /// Two archives, one moment.
 #[derive(Debug)]
@@ -108,7 +111,8 @@ pub async fn merge_replicas(
     let (first_dir, other_dir, fill_dir) = (work.join("first"), work.join("other"), work.join("fill"));
     let restored = restore(&first, &request, &first_dir, HeadMode::Blocks).await?;
     crash_point("restore.merge-first");
-    let filler = restore(&other, &request, &other_dir, HeadMode::BlocksOnly).await?;
+    let filler =
+        restore(&other, &other_request(&request, other.view), &other_dir, HeadMode::BlocksOnly).await?;
     crash_point("restore.merge-other");
     let seed = format!("{} {} {at_ms}", first.view.source, other.view.source);
     let filled = fill_once(first.context, (&first_dir, &other_dir, &fill_dir), seed).await?;
@@ -177,6 +181,16 @@ fn check_target(request: &RestoreRequest) -> Result<(), RestoreError> {
         return Err(RestoreError::Target { path: request.to.clone(), reason });
     }
     Ok(())
+}
+
+/// Returns what is restored of the other archive. One that ended before the moment still has what it had seen; its
+/// timelines are its own.
+fn other_request(request: &RestoreRequest, other: &ArchiveView) -> RestoreRequest {
+    let target = match request.target {
+        Target::AsOf(at_ms) => Target::AsOf(at_ms.min(other.last_made.wall_ms)),
+        until @ Target::Until(_) => until,
+    };
+    RestoreRequest { target, timeline: None, ..request.clone() }
 }
 
 /// Says what a work directory is about.
@@ -255,6 +269,13 @@ fn warnings(first: &ArchiveView, other: &ArchiveView, at_ms: i64) -> Vec<String>
     let deleted = |event: &&crate::archive::Event| event.kind == EventKind::Delete && event.at_ms <= at_ms;
     let count = first.events.iter().filter(deleted).count();
     let mut warnings = Vec::new();
+    if at_ms.saturating_sub(other.last_made.wall_ms) > ENDED_MS {
+        warnings.push(format!(
+            "the archive of {} ends at {}: holes after that are not filled",
+            other.source,
+            format_time_ms(other.last_made.wall_ms)
+        ));
+    }
     if count > 0 {
         warnings.push(format!(
             "series of {} were deleted {count} times before that moment: what {} still has of them fills the holes",

@@ -79,6 +79,21 @@ fn only_replicas_of_one_server_are_merged() {
 }
 
 #[test]
+fn a_replica_whose_archive_ended_earlier_still_fills() {
+    let mut other = view("b", &[]);
+    other.last_made.wall_ms = 100_000;
+    let to = std::path::Path::new("x");
+    let request = |target| RestoreRequest { timeline: Some(3), ..RestoreRequest::new(target, to) };
+    let asked = other_request(&request(Target::AsOf(200_000)), &other);
+    assert_eq!((asked.target, asked.timeline), (Target::AsOf(100_000), None));
+    assert_eq!(other_request(&request(Target::AsOf(90_000)), &other).target, Target::AsOf(90_000));
+    assert_eq!(other_request(&request(Target::Until(200_000)), &other).target, Target::Until(200_000));
+    let first = view("a", &[]);
+    assert!(warnings(&first, &other, 200_000).concat().contains("archive of b ends"));
+    assert!(warnings(&first, &other, 110_000).is_empty(), "a quiet server says something every ten seconds");
+}
+
+#[test]
 fn a_work_directory_of_something_else_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().join("x.merge");

@@ -5,6 +5,7 @@
 
 mod faults;
 mod full_disk;
+mod jobs;
 mod kills;
 mod local;
 mod server;

@@ -11,6 +11,7 @@ mod incident;
 mod interrupted;
 mod keys;
 mod page;
+mod replicas;
 mod retention;
 pub(crate) mod scene;
 mod times;
