@@ -164,9 +164,9 @@ async fn complete_blocks(
                 let reason = format!("its meta.json is that of {}", meta.ulid);
                 return Err(RestoreError::Untrusted { what: format!("block {}", block.block.id), reason });
             }
-            match rewrite {
-                Some(rewrite) => rewrite.run()?,
-                None => write_tombstones(&data, &block, until_ms)?,
+            let as_it_was = rewrite.map_or(Ok(true), |rewrite| rewrite.run())?;
+            if as_it_was {
+                write_tombstones(&data, &block, until_ms)?;
             }
             Ok::<_, RestoreError>((!meta.is_out_of_order()).then_some(meta.max_time_ms))
         };

@@ -62,8 +62,17 @@ fn everything() -> Samples {
 }
 
 async fn restored(rig: &Rig, target: Target, head: HeadMode) -> Samples {
+    restored_for(rig, target, head, None).await
+}
+
+async fn restored_for(
+    rig: &Rig,
+    target: Target,
+    head: HeadMode,
+    for_version: Option<ServerVersion>,
+) -> Samples {
     let to = rig.dir.path().join(format!("{head:?}"));
-    let request = RestoreRequest { head, ..RestoreRequest::new(target, &to) };
+    let request = RestoreRequest { head, for_version, ..RestoreRequest::new(target, &to) };
     rig.run(&request).await.unwrap();
     let report = check_dir(&to, &rig.context().cpu, 2, &rig.context().progress).await.unwrap();
     assert_eq!(report.findings, []);
@@ -99,8 +108,10 @@ async fn until_leaves_out_what_lies_after_it_and_cuts_blocks_by_tombstones() {
         let mut expected = everything();
         expected.retain(|(_, ts_ms, _)| *ts_ms <= until_ms);
         for head in [HeadMode::Wal, HeadMode::Blocks] {
-            let cut_off_samples = restored(&rig, Target::Until(until_ms), head).await;
-            assert_eq!(cut_off_samples, expected, "{until_ms} {head:?}");
+            for version in [None, Some(ServerVersion::new(2, 42)), Some(ServerVersion::new(3, 14))] {
+                let found = restored_for(&rig, Target::Until(until_ms), head, version).await;
+                assert_eq!(found, expected, "{until_ms} {head:?} {version:?}");
+            }
         }
     }
 }
