@@ -243,6 +243,32 @@ async fn selectors_take_series_out_of_blocks_and_logs() {
 }
 
 #[tokio::test]
+async fn a_block_without_wanted_series_still_keeps_older_samples_of_the_log_out() {
+    let mut rig = Rig::new();
+    // What the block had of b was deleted, and cleaned away.
+    rig.block(&[("a", &[(800_000, 1.0), (860_000, 2.0)])], (800_000, 900_000), false).await;
+    rig.base().await;
+    rig.log(
+        LogKind::Wal,
+        &[series(&[(1, "a"), (2, "b")]), floats(&[(2, 850_000, 3.0)]), floats(&[(2, 1_000_100, 5.0)])],
+    )
+    .await;
+    rig.log(LogKind::Wbl, &[floats(&[(2, 700_000, 4.0)])]).await;
+    let only_b = Selector::new("{s=\"b\"}", vec![Matcher::new(MatchKind::Equal, "s", "b").unwrap()]);
+    for head in [HeadMode::Wal, HeadMode::Blocks] {
+        let to = rig.dir.path().join(format!("{head:?}"));
+        let request = RestoreRequest {
+            head,
+            selectors: vec![only_b.clone()],
+            ..RestoreRequest::new(Target::AsOf(rig.now_ms), &to)
+        };
+        rig.run(&request).await.unwrap();
+        let expected = set(&[("b", 700_000, 4.0), ("b", 1_000_100, 5.0)]);
+        assert_eq!(all_samples(&to, i64::MIN), expected, "{head:?}");
+    }
+}
+
+#[tokio::test]
 async fn start_times_are_left_out_for_older_versions_and_custom_buckets_refused() {
     let mut rig = Rig::new();
     rig.base().await;
