@@ -33,7 +33,7 @@ pub(super) struct Subject {
 
 impl Subject {
     /// Returns what differs in what was asked for; the position and base are the restore's own choice.
-    fn difference(&self, asked: &Self) -> Option<String> {
+    pub(super) fn difference(&self, asked: &Self) -> Option<String> {
         let pairs = [
             (self.source.clone(), asked.source.clone()),
             (self.target.clone(), asked.target.clone()),

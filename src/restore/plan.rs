@@ -420,12 +420,17 @@ fn loses(view: &ArchiveView, request: &RestoreRequest, inventory: &Inventory, he
 fn unfinished(context: &RestoreContext, request: &RestoreRequest) -> Option<Subject> {
     let journal = Workplace::path_for(&request.to).ok()?.join("journal");
     let begun = Journal::read_subject(&journal).filter(|_| !request.restart)?;
-    let asked = subject_of(context, request, (begun.position, begun.written_ms), begun.base);
-    (asked == begun).then_some(begun)
+    let asked = asked_like(context, request, &begun);
+    begun.difference(&asked).is_none().then_some(begun)
+}
+
+/// Names what is asked for, with the choices of a restore that was begun.
+pub(super) fn asked_like(context: &RestoreContext, request: &RestoreRequest, begun: &Subject) -> Subject {
+    subject_of(context, request, (begun.position, begun.written_ms), begun.base)
 }
 
 /// Names a restore for the journal.
-pub(super) fn subject_of(
+fn subject_of(
     context: &RestoreContext,
     request: &RestoreRequest,
     (position, written_ms): (Position, i64),
@@ -462,28 +467,6 @@ impl RestorePlan {
 /// Refuses targets that cannot be made or would be written into.
 fn check_target(request: &RestoreRequest) -> Result<(), RestoreError> {
     let to = &request.to;
-    let refuse = |reason: String| Err(RestoreError::Target { path: to.clone(), reason });
-    workplace::refuse_link(to)?;
     workplace::refuse_link(&Workplace::path_for(to)?)?;
-    let Ok(found) = std::fs::symlink_metadata(to) else { return Ok(()) };
-    if !found.is_dir() {
-        return refuse("it is not a directory: give another --to".to_owned());
-    }
-    if workplace::is_mount_point(to) {
-        let below = to.join("restored");
-        return refuse(format!(
-            "it is a mount point, which no rename can replace: give a directory below it, such as {}",
-            below.display()
-        ));
-    }
-    if !workplace::is_empty_dir(to)? && !request.delta {
-        return refuse(
-            "it is not empty: give another --to, or --delta to bring it to the state of the target"
-                .to_owned(),
-        );
-    }
-    if workplace::is_locked(to) {
-        return Err(RestoreError::Locked { path: to.clone(), advice: "stop the Prometheus that uses it" });
-    }
-    Ok(())
+    workplace::check_place(to, request.delta).map(drop)
 }
