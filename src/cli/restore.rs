@@ -412,7 +412,9 @@ fn request(
             .map_err(|e| Failure::new(ErrorKind::Invalid, format!("--match {text:?}: {e}")))?;
         selectors.push(Selector::new(text.clone(), matchers));
     }
+    let text = args.as_of.as_ref().or(args.until.as_ref()).map_or("", String::as_str);
     Ok(RestoreRequest {
+        target_moves: text == "latest" || moves(text, now_ms),
         timeline: args.timeline,
         head: match args.head.as_str() {
             "wal" => HeadMode::Wal,
@@ -427,6 +429,11 @@ fn request(
         limit_bytes_per_second: args.limit.map(|limit| limit as u64),
         ..RestoreRequest::new(target, to)
     })
+}
+
+/// Returns whether a time depends on when it is read.
+fn moves(text: &str, now_ms: i64) -> bool {
+    parse_instant_ms(text, now_ms).ok() != parse_instant_ms(text, now_ms.saturating_add(1)).ok()
 }
 
 fn instant(flag: &str, text: &str, now_ms: i64) -> Result<i64, Failure> {

@@ -71,6 +71,9 @@ pub async fn run(
     plan: RestorePlan,
 ) -> Result<RestoreReport, RestoreError> {
     let begun_ms = context.clock.monotonic_ms();
+    // A relative time is this one from here on.
+    let (source, to) = (context.archive.source(), plan.to.display());
+    tracing::info!(%source, target_time = plan.target_text, %to, "restoring");
     check_confirmed(&plan)?;
     let place = Workplace::open(&plan.to)?;
     if plan.request.restart {

@@ -201,3 +201,35 @@ async fn what_was_replaced_survives_a_kill_right_after_the_exchange() {
         std::fs::remove_dir_all(rig.dir.path().join("restored.replaced")).unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_relative_time_goes_on_with_what_was_begun() {
+    let mut rig = some_blocks().await;
+    let request = RestoreRequest::new(Target::AsOf(rig.now_ms), rig.to());
+    let last = rig.objects("/wal/").await.pop().unwrap();
+    let bytes = rig.store.get(&last).await.unwrap().bytes().await.unwrap();
+    rig.store.delete(&last).await.unwrap();
+    rig.run(&request).await.unwrap_err();
+    rig.store.put(&last, bytes.into()).await.unwrap();
+    rig.log(LogKind::Wal, &[floats(&[(1, 1_003_100, 3.0)])]).await;
+    let later = RestoreRequest { target: Target::AsOf(rig.now_ms), ..request.clone() };
+    assert_eq!(rig.run(&later).await.unwrap_err().kind(), ErrorKind::Conflict);
+    let until = RestoreRequest { target: Target::Until(950_000), target_moves: true, ..request.clone() };
+    assert_eq!(rig.run(&until).await.unwrap_err().kind(), ErrorKind::Conflict);
+    let later = RestoreRequest { target_moves: true, ..later };
+    let report = rig.run(&later).await.unwrap();
+    assert_eq!(report.target_text, rig.plan(&RestoreRequest { to: "x".into(), ..request }).await.unwrap().target_text);
+    assert!(report.warnings.iter().any(|warning| warning.contains("--restart")), "{:?}", report.warnings);
+}
+
+#[tokio::test]
+async fn a_journal_of_a_newer_version_is_left_alone() {
+    let rig = some_blocks().await;
+    let work = rig.dir.path().join("restored.restore");
+    std::fs::create_dir(&work).unwrap();
+    std::fs::write(work.join("journal"), "{\"Subject\":{\"format\":2}}\n").unwrap();
+    let request = RestoreRequest::new(Target::AsOf(rig.now_ms), rig.to());
+    let error = rig.run(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    rig.run(&RestoreRequest { restart: true, ..request }).await.unwrap();
+}
