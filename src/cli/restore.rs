@@ -17,9 +17,8 @@ use crate::archive::{Archive, ArchiveView, Target, sources};
 use crate::bucket::Bucket;
 use crate::model::{ErrorKind, SourceName, parse_instant_ms};
 use crate::restore::{
-    EventFilter, HeadMode, MergeRequest, NoProgress, Progress, Replica, RestoreContext, RestorePlan,
-    RestoreRequest, Selector, ServerVersion, check_dir, complete_interrupted, find_events, merge_replicas,
-    plan, run, status,
+    EventFilter, HeadMode, MergeRequest, NoProgress, Progress, Replica, RestoreContext, RestoreRequest,
+    Selector, ServerVersion, check_dir, complete_interrupted, find_events, merge_replicas, plan, run, status,
 };
 use crate::runtime::{Clock, Cpu, Metrics, SystemClock};
 use crate::store::parse_selector;
@@ -301,22 +300,24 @@ async fn find(args: FindArgs) -> Result<(), Failure> {
 
 async fn show_plan(args: PlanArgs) -> Result<(), Failure> {
     let opened = Opened::new(args.archive)?;
-    let (_, _, plan) = make_plan(&opened, &args.target, args.to, false).await?;
+    let (context, view, request) = prepare(&opened, &args.target, args.to, false).await?;
+    let plan = plan(&context, &view, &request).await?;
     opened.print(&plan, || plan_table(&plan));
     Ok(())
 }
 
-async fn make_plan(
+type Prepared = (RestoreContext, ArchiveView, RestoreRequest);
+
+async fn prepare(
     opened: &Opened,
     target: &TargetArgs,
     to: PathBuf,
     confirmed: bool,
-) -> Result<(RestoreContext, ArchiveView, RestorePlan), Failure> {
+) -> Result<Prepared, Failure> {
     let (archive, view) = opened.load(&target.source).await?;
     let context = opened.context(archive)?;
     let request = request(target, to, confirmed, &view, opened.clock.now_ms())?;
-    let plan = plan(&context, &view, &request).await?;
-    Ok((context, view, plan))
+    Ok((context, view, request))
 }
 
 async fn run_restore(args: RunArgs) -> Result<(), Failure> {
@@ -325,17 +326,18 @@ async fn run_restore(args: RunArgs) -> Result<(), Failure> {
         let merged = (other, args.replica_label);
         return run_merge(&opened, &args.target, args.to, args.yes, merged).await;
     }
-    if complete_interrupted(&args.to)? {
-        let done = serde_json::json!({ "to": args.to, "was_complete": true });
-        opened.print(&done, || format!("the restore to {} had been completed before", args.to.display()));
-        return Ok(());
-    }
-    let (mut context, view, plan) = make_plan(&opened, &args.target, args.to, args.yes).await?;
-    if !args.yes && !plan.to_confirm.is_empty() {
-        opened.print(&plan, || plan_table(&plan));
-    }
-    context.progress = progress(opened.output);
-    let report = run(&context, &view, plan).await?;
+    let (mut context, view, request) = prepare(&opened, &args.target, args.to, args.yes).await?;
+    let report = match complete_interrupted(&context, &request)? {
+        Some(report) => report,
+        None => {
+            let plan = plan(&context, &view, &request).await?;
+            if !args.yes && !plan.to_confirm.is_empty() {
+                opened.print(&plan, || plan_table(&plan));
+            }
+            context.progress = progress(opened.output);
+            run(&context, &view, plan).await?
+        }
+    };
     opened.print(&report, || report_table(&report));
     match report.shortcoming() {
         None => Ok(()),
@@ -410,7 +412,9 @@ fn request(
             .map_err(|e| Failure::new(ErrorKind::Invalid, format!("--match {text:?}: {e}")))?;
         selectors.push(Selector::new(text.clone(), matchers));
     }
+    let text = args.as_of.as_ref().or(args.until.as_ref()).map_or("", String::as_str);
     Ok(RestoreRequest {
+        target_moves: text == "latest" || moves(text, now_ms),
         timeline: args.timeline,
         head: match args.head.as_str() {
             "wal" => HeadMode::Wal,
@@ -425,6 +429,11 @@ fn request(
         limit_bytes_per_second: args.limit.map(|limit| limit as u64),
         ..RestoreRequest::new(target, to)
     })
+}
+
+/// Returns whether a time depends on when it is read.
+fn moves(text: &str, now_ms: i64) -> bool {
+    parse_instant_ms(text, now_ms).ok() != parse_instant_ms(text, now_ms.saturating_add(1)).ok()
 }
 
 fn instant(flag: &str, text: &str, now_ms: i64) -> Result<i64, Failure> {

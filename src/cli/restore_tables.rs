@@ -175,6 +175,9 @@ pub(super) fn report_table(report: &RestoreReport) -> String {
         table.add_row([name.to_owned(), text]);
     };
     row("restored", format!("{} ({})", report.to.display(), report.target_text));
+    if report.was_complete {
+        row("", "by an earlier call, which was complete but for its work directory".to_owned());
+    }
     row("written", format_time_ms(report.written_ms));
     let head = match report.head_blocks {
         0 => String::new(),

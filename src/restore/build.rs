@@ -101,9 +101,12 @@ pub(super) async fn build(
     };
     let written = async {
         let (logs, data) = (logs.clone(), place.data());
+        // A rewritten block may turn out empty and be left out: then nothing but this keeps the server from replaying
+        // what lies before its end.
+        let cut_off_ms = rewrites_blocks(plan).then_some(cut_off_ms);
         let rules = RecordRules {
             until_ms,
-            from_ms: with_blocks.then_some(tail_ms),
+            from_ms: with_blocks.then_some(tail_ms).max(cut_off_ms),
             series: None,
             version: plan.request.for_version,
         };
@@ -164,9 +167,9 @@ async fn complete_blocks(
                 let reason = format!("its meta.json is that of {}", meta.ulid);
                 return Err(RestoreError::Untrusted { what: format!("block {}", block.block.id), reason });
             }
-            match rewrite {
-                Some(rewrite) => rewrite.run()?,
-                None => write_tombstones(&data, &block, until_ms)?,
+            let as_it_was = rewrite.map_or(Ok(true), |rewrite| rewrite.run())?;
+            if as_it_was {
+                write_tombstones(&data, &block, until_ms)?;
             }
             Ok::<_, RestoreError>((!meta.is_out_of_order()).then_some(meta.max_time_ms))
         };
@@ -207,8 +210,9 @@ fn write_logs(
     };
     write_log(&logs.wal, &data.join("wal"), &rules, advance)?;
     if mode == HeadMode::Wal {
-        // Late samples stand in the blocks, where those are built.
+        // Late samples stand in the blocks, where those are built; else they count whatever their time.
         if !logs.wbl.is_empty() {
+            rules.from_ms = None;
             write_log(&logs.wbl, &data.join("wbl"), &rules, advance)?;
         }
         progress.end();

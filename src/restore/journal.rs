@@ -11,9 +11,11 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::finish::{check_format, first_format};
+use super::plan::target_text;
 use super::workplace::{new_file, open_file};
 use super::{RestoreError, workplace};
-use crate::archive::Position;
+use crate::archive::{Position, Target};
 
 /// The most that is read of a journal: some million parts.
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
@@ -21,8 +23,13 @@ const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// What is restored. An unfinished restore goes on only where this is the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Subject {
+    #[serde(default = "first_format")]
+    pub(super) format: u32,
     pub(super) source: String,
     pub(super) target: String,
+    /// The time in that.
+    #[serde(default)]
+    pub(super) at_ms: i64,
     pub(super) timeline: Option<u32>,
     pub(super) output: Vec<String>,
     pub(super) position: Position,
@@ -32,8 +39,17 @@ pub(super) struct Subject {
 }
 
 impl Subject {
+    /// Returns the target that it was begun for, if that is of the same kind as another one.
+    pub(super) fn target_like(&self, other: Target) -> Option<Target> {
+        let target = match other {
+            Target::AsOf(_) => Target::AsOf(self.at_ms),
+            Target::Until(_) => Target::Until(self.at_ms),
+        };
+        Some(target).filter(|target| target_text(*target) == self.target)
+    }
+
     /// Returns what differs in what was asked for; the position and base are the restore's own choice.
-    fn difference(&self, asked: &Self) -> Option<String> {
+    pub(super) fn difference(&self, asked: &Self) -> Option<String> {
         let pairs = [
             (self.source.clone(), asked.source.clone()),
             (self.target.clone(), asked.target.clone()),
@@ -67,19 +83,22 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Reads what an unfinished restore was about.
-    pub(super) fn read_subject(path: &Path) -> Option<Subject> {
-        match read_lines(path).ok()?.into_iter().next()? {
-            Line::Subject(subject) => Some(*subject),
-            _ => None,
+    ///
+    /// # Errors
+    /// A journal of a newer version.
+    pub(super) fn read_subject(path: &Path) -> Result<Option<Subject>, RestoreError> {
+        match read_lines(path)?.into_iter().next() {
+            Some(Line::Subject(subject)) => Ok(Some(*subject)),
+            _ => Ok(None),
         }
     }
 
     /// Opens the journal of this restore, with what is in it, or begins one.
     ///
     /// # Errors
-    /// The journal of a restore of something else.
+    /// The journal of a restore of something else, or of a newer version.
     pub(super) fn open(path: &Path, subject: &Subject) -> Result<Self, RestoreError> {
-        let lines = read_lines(path).unwrap_or_default();
+        let lines = read_lines(path)?;
         let mut parts = BTreeSet::new();
         if let Some(Line::Subject(begun)) = lines.first() {
             if let Some(difference) = begun.difference(subject) {
@@ -147,8 +166,12 @@ fn read_lines(path: &Path) -> Result<Vec<Line>, RestoreError> {
     if std::fs::symlink_metadata(path).is_err() {
         return Ok(Vec::new());
     }
-    let mut text = String::new();
-    let read = open_file(path)?.take(JOURNAL_BYTES_MAX).read_to_string(&mut text);
-    read.map_err(RestoreError::file(path))?;
+    let mut bytes = Vec::new();
+    open_file(path)?.take(JOURNAL_BYTES_MAX).read_to_end(&mut bytes).map_err(RestoreError::file(path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let first = text.lines().next().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    if let Some(subject) = first.as_ref().and_then(|line| line.get("Subject")) {
+        check_format(path, subject)?;
+    }
     Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }

@@ -24,8 +24,9 @@
 //! - Logs are numbered from 0 without a checkpoint, blocks have a tombstones file, there are no head chunks.
 //!
 //! **Crash consistency** A restore that was killed leaves its work directory with a journal that names what it is
-//! about; the same call goes on there. With `--delta` the old directory is renamed to `<to>.replaced` just before the new
-//! one takes its place: a crash in between leaves both, and the same call ends it.
+//! about; the same call goes on there. With `--delta` the old and the new directory change places at once, where the file
+//! system can, and the old one is then `<to>.replaced`. `report.json` in the work directory tells of a restore that was
+//! killed after that: the same call ends it and reports what came of it.
 //!
 //! [`export`] is the same for what was never archived: a data directory out of our own blocks.
 //!
@@ -41,6 +42,7 @@ pub mod export;
 mod fetch;
 mod filter;
 mod find;
+mod finish;
 mod head;
 mod inventory;
 mod journal;

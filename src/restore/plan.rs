@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::RestoreError;
 use super::context::RestoreContext;
 use super::estimate::{Estimate, Work, estimate};
+use super::finish::FORMAT;
 use super::inventory::{Inventory, Obstacle, take_inventory};
 use super::journal::{Journal, Subject};
 use super::local::LocalFiles;
@@ -145,7 +146,9 @@ pub async fn plan(
     context.archive.envelope().check_opening().map_err(|source| {
         RestoreError::Archive(ArchiveError::Envelope { key: context.archive.source().to_string(), source })
     })?;
-    let begun = unfinished(context, request);
+    let begun = unfinished(context, request)?;
+    let adopted = begun.as_ref().map(|begun| adopting(request, begun));
+    let request = adopted.as_ref().unwrap_or(request);
     let (position, written_ms) = match &begun {
         Some(begun) => (begun.position, begun.written_ms),
         None => {
@@ -154,7 +157,16 @@ pub async fn plan(
         }
     };
     let base = begun.map(|begun| begun.base);
-    plan_at(context, view, request, (position, written_ms, base), BTreeSet::new(), None).await
+    let found = (position, written_ms, base);
+    let mut plan = plan_at(context, view, request, found, BTreeSet::new(), None).await?;
+    if adopted.is_some() && request.target_moves {
+        let text = &plan.target_text;
+        plan.warnings.insert(
+            0,
+            format!("this goes on with the unfinished restore {text}; give --restart to begin with the time of now"),
+        );
+    }
+    Ok(plan)
 }
 
 /// Makes the plan anew after something that it needs was found damaged.
@@ -417,15 +429,28 @@ fn loses(view: &ArchiveView, request: &RestoreRequest, inventory: &Inventory, he
 }
 
 /// Returns what an unfinished restore in the work directory was about, if it is the one that is asked for.
-fn unfinished(context: &RestoreContext, request: &RestoreRequest) -> Option<Subject> {
-    let journal = Workplace::path_for(&request.to).ok()?.join("journal");
-    let begun = Journal::read_subject(&journal).filter(|_| !request.restart)?;
-    let asked = subject_of(context, request, (begun.position, begun.written_ms), begun.base);
-    (asked == begun).then_some(begun)
+fn unfinished(context: &RestoreContext, request: &RestoreRequest) -> Result<Option<Subject>, RestoreError> {
+    if request.restart {
+        return Ok(None);
+    }
+    let journal = Workplace::path_for(&request.to)?.join("journal");
+    let begun = Journal::read_subject(&journal)?;
+    Ok(begun.filter(|begun| begun.difference(&asked_like(context, request, begun)).is_none()))
+}
+
+/// Names what is asked for, with the choices of a restore that was begun.
+pub(super) fn asked_like(context: &RestoreContext, request: &RestoreRequest, begun: &Subject) -> Subject {
+    subject_of(context, &adopting(request, begun), (begun.position, begun.written_ms), begun.base)
+}
+
+/// Returns the request with the target of what was begun, where its own moves with the time.
+fn adopting(request: &RestoreRequest, begun: &Subject) -> RestoreRequest {
+    let begun = begun.target_like(request.target).filter(|_| request.target_moves);
+    RestoreRequest { target: begun.unwrap_or(request.target), ..request.clone() }
 }
 
 /// Names a restore for the journal.
-pub(super) fn subject_of(
+fn subject_of(
     context: &RestoreContext,
     request: &RestoreRequest,
     (position, written_ms): (Position, i64),
@@ -434,7 +459,10 @@ pub(super) fn subject_of(
     let mut output = vec![format!("{:?}", request.head)];
     output.extend(request.selectors.iter().map(|selector| format!("match {}", selector.text())));
     output.extend(request.for_version.map(|version| format!("for {version}")));
+    let (Target::AsOf(at_ms) | Target::Until(at_ms)) = request.target;
     Subject {
+        format: FORMAT,
+        at_ms,
         source: context.archive.source().to_string(),
         target: target_text(request.target),
         timeline: request.timeline,
@@ -462,28 +490,6 @@ impl RestorePlan {
 /// Refuses targets that cannot be made or would be written into.
 fn check_target(request: &RestoreRequest) -> Result<(), RestoreError> {
     let to = &request.to;
-    let refuse = |reason: String| Err(RestoreError::Target { path: to.clone(), reason });
-    workplace::refuse_link(to)?;
     workplace::refuse_link(&Workplace::path_for(to)?)?;
-    let Ok(found) = std::fs::symlink_metadata(to) else { return Ok(()) };
-    if !found.is_dir() {
-        return refuse("it is not a directory: give another --to".to_owned());
-    }
-    if workplace::is_mount_point(to) {
-        let below = to.join("restored");
-        return refuse(format!(
-            "it is a mount point, which no rename can replace: give a directory below it, such as {}",
-            below.display()
-        ));
-    }
-    if !workplace::is_empty_dir(to)? && !request.delta {
-        return refuse(
-            "it is not empty: give another --to, or --delta to bring it to the state of the target"
-                .to_owned(),
-        );
-    }
-    if workplace::is_locked(to) {
-        return Err(RestoreError::Locked { path: to.clone(), advice: "stop the Prometheus that uses it" });
-    }
-    Ok(())
+    workplace::check_place(to, request.delta).map(drop)
 }

@@ -14,6 +14,9 @@ use crate::model::{Labels, Matcher, match_labels};
 pub struct RestoreRequest {
     /// Which moment.
     pub target: Target,
+    /// Whether the target came of the time of asking, as `-15m` and `latest` do: an unfinished restore then goes on with
+    /// the target that it was begun for.
+    pub target_moves: bool,
     /// Only this timeline.
     pub timeline: Option<u32>,
     /// The data directory to make.
@@ -40,6 +43,7 @@ impl RestoreRequest {
     pub fn new(target: Target, to: impl Into<PathBuf>) -> Self {
         Self {
             target,
+            target_moves: false,
             timeline: None,
             to: to.into(),
             head: HeadMode::Auto,

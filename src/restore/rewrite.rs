@@ -47,11 +47,12 @@ struct Source {
 }
 
 impl Rewrite {
-    /// Brings the block into the data directory. One without any wanted series is left out.
-    pub(super) fn run(&self) -> Result<(), RestoreError> {
+    /// Brings the block into the data directory. One without any wanted series is left out. Returns whether the files
+    /// are as they were, so that its tombstones are still to be completed.
+    pub(super) fn run(&self) -> Result<bool, RestoreError> {
         let source = Source::open(&self.from)?;
         if self.selectors.is_empty() && self.is_readable(&source)? {
-            return self.link();
+            return self.link().map(|()| true);
         }
         let id = block_id(&self.seed, &format!("block {}", self.id), self.id.timestamp_ms() as i64);
         let folder = self.data.join(id.to_string());
@@ -81,9 +82,11 @@ impl Rewrite {
         }
         let (_, written) = builder.finish().map_err(|source| block_error(&folder, source))?;
         if written.stats.num_series == 0 {
-            return remove_all(&folder);
+            remove_all(&folder)?;
+        } else {
+            sync_dirs(&folder)?;
         }
-        sync_dirs(&folder)
+        Ok(false)
     }
 
     fn wanted(&self, source: &Source) -> Result<Option<HashSet<u32>>, RestoreError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::RestoreError;
@@ -11,17 +11,19 @@ use super::build::{Facts, Logs, build, rewrites_blocks};
 use super::check::{DirReport, check_built};
 use super::context::RestoreContext;
 use super::fetch::{Destinations, Fetcher, Limiter};
+use super::finish::{finish, remove_finished, settle};
 use super::inventory::{Inventory, Obstacle};
 use super::journal::Journal;
-use super::plan::{RestorePlan, plan_around};
+use super::plan::{RestorePlan, asked_like, plan_around};
 use super::progress::Phase;
+use super::request::RestoreRequest;
 use super::workplace::{self, Workplace, sync_dirs};
 use crate::archive::ArchiveView;
 use crate::model::ErrorKind;
 use crate::runtime::crash_point;
 
 /// What a restore has done.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RestoreReport {
     /// The data directory.
     pub to: PathBuf,
@@ -45,6 +47,9 @@ pub struct RestoreReport {
     pub avoided: Vec<String>,
     /// What to look out for.
     pub warnings: Vec<String>,
+    /// Whether an earlier call had completed it and was killed right after that.
+    #[serde(default)]
+    pub was_complete: bool,
 }
 
 impl RestoreReport {
@@ -66,6 +71,9 @@ pub async fn run(
     plan: RestorePlan,
 ) -> Result<RestoreReport, RestoreError> {
     let begun_ms = context.clock.monotonic_ms();
+    // A relative time is this one from here on.
+    let (source, to) = (context.archive.source(), plan.to.display());
+    tracing::info!(%source, target_time = plan.target_text, %to, "restoring");
     check_confirmed(&plan)?;
     let place = Workplace::open(&plan.to)?;
     if plan.request.restart {
@@ -79,17 +87,9 @@ pub async fn run(
     crash_point("restore.after-build");
     check(context, &place, &built.iter().map(|meta| meta.ulid.to_string()).collect::<Vec<_>>()).await?;
     context.progress.begin(Phase::Finish, 0);
-    let replaced = context
-        .cpu
-        .run(move || {
-            sync_dirs(&place.data())?;
-            crash_point("restore.before-rename");
-            place.finish()
-        })
-        .await??;
-    context.progress.end();
     let elapsed_ms = context.clock.monotonic_ms() - begun_ms;
-    Ok(RestoreReport {
+    let (subject, request) = (plan.subject(context), plan.request);
+    let report = RestoreReport {
         to: plan.to,
         target_text: plan.target_text,
         written_ms: plan.written_ms,
@@ -97,26 +97,42 @@ pub async fn run(
         head_blocks: built.len(),
         head_samples: built.iter().map(|meta| meta.stats.num_samples).sum(),
         seconds: elapsed_ms as f64 / 1_000.0,
-        replaced,
+        replaced: None,
         missing: plan.missing,
         avoided: plan.avoided,
         warnings: plan.warnings,
-    })
+        was_complete: false,
+    };
+    let finish = move || {
+        sync_dirs(&place.data())?;
+        crash_point("restore.before-rename");
+        finish(&place, subject, report, (request.delta, request.confirmed))
+    };
+    let report = context.cpu.run(finish).await??;
+    context.progress.end();
+    Ok(report)
 }
 
-/// Cleans up after a restore that was complete but for its work directory. Returns whether there was one.
+/// Cleans up after a restore that was complete but for its work directory. Returns its report if it is the one that is
+/// asked for now.
 ///
 /// # Errors
-/// A work directory that cannot be removed.
-pub fn complete_interrupted(to: &std::path::Path) -> Result<bool, RestoreError> {
-    let work = Workplace::path_for(to)?;
+/// A work directory that is in use, of a newer version, or that cannot be removed.
+pub fn complete_interrupted(
+    context: &RestoreContext,
+    request: &RestoreRequest,
+) -> Result<Option<RestoreReport>, RestoreError> {
+    let work = Workplace::path_for(&request.to)?;
     workplace::refuse_link(&work)?;
-    let was_begun = Journal::read_subject(&work.join("journal")).is_some();
-    if !was_begun || work.join("data").exists() || !to.is_dir() {
-        return Ok(false);
+    if !work.is_dir() {
+        return Ok(None);
     }
-    workplace::remove_all(&work)?;
-    Ok(true)
+    let _lock = workplace::lock(&work)?;
+    let Some(finished) = settle(&work, &request.to)? else { return Ok(None) };
+    remove_finished(&work)?;
+    let asked = asked_like(context, request, &finished.subject);
+    let is_asked = finished.subject.difference(&asked).is_none();
+    Ok(is_asked.then_some(RestoreReport { was_complete: true, ..finished.report }))
 }
 
 fn check_confirmed(plan: &RestorePlan) -> Result<(), RestoreError> {

@@ -1,7 +1,7 @@
 //! The directory that a restore works in, `<to>.restore/`, beside the one that it makes.
 //!
 //! `lock` is held by flock; `journal` names what is restored; `stage/` has fetched pieces and checkpoint files; `data/`
-//! becomes the data directory by a rename. Nothing in it is trusted for being there: pieces are hashed again, files of
+//! becomes the data directory by a rename; `report.json` tells then what was made. Nothing in it is trusted for being there: pieces are hashed again, files of
 //! blocks are hashed as a whole before they count.
 
 use std::collections::BTreeSet;
@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::RestoreError;
+use super::finish::{forget, settle};
 
 /// Refuses to follow a symbolic link in the last part of a path.
 const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
@@ -42,21 +43,18 @@ impl Workplace {
             fs::create_dir_all(parent).map_err(RestoreError::file(parent))?;
         }
         make_dir(&work)?;
-        let lock_path = work.join("lock");
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).custom_flags(NO_FOLLOW);
-        let lock = options.open(&lock_path).map_err(RestoreError::file(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(RestoreError::Locked { path: work, advice: "another restore writes there" });
-            }
-            Err(TryLockError::Error(source)) => return Err(RestoreError::File { path: lock_path, source }),
+        let place = Self { to: to.to_owned(), _lock: lock(&work)?, work };
+        if settle(&place.work, to)?.is_some() {
+            place.clear()?;
         }
-        let place = Self { to: to.to_owned(), work, _lock: lock };
+        forget(&place.work)?;
         make_dir(&place.data())?;
         make_dir(&place.stage())?;
         Ok(place)
+    }
+
+    pub(super) fn to(&self) -> &Path {
+        &self.to
     }
 
     pub(super) fn work(&self) -> &Path {
@@ -79,11 +77,12 @@ impl Workplace {
 
     /// Throws away everything that was fetched and built.
     pub(super) fn clear(&self) -> Result<(), RestoreError> {
+        remove_file_if_there(&self.journal())?;
         for folder in [self.data(), self.stage()] {
             remove_all(&folder)?;
             make_dir(&folder)?;
         }
-        remove_file_if_there(&self.journal())
+        Ok(())
     }
 
     /// Removes everything below `data/` and `stage/` that is not in the lists, and every link.
@@ -95,23 +94,51 @@ impl Workplace {
         prune_folder(&self.data(), Path::new(""), data)?;
         prune_folder(&self.stage(), Path::new(""), stage)
     }
+}
 
-    /// Puts the data directory in its place. What stood there moves to `<to>.replaced`; returns where that is.
-    pub(super) fn finish(self) -> Result<Option<PathBuf>, RestoreError> {
-        let there = fs::symlink_metadata(&self.to).is_ok_and(|found| found.is_dir());
-        let occupied = there && !is_empty_dir(&self.to)?;
-        let replaced = if occupied { Some(free_name(&self.to)?) } else { None };
-        if let Some(replaced) = &replaced {
-            fs::rename(&self.to, replaced).map_err(RestoreError::file(&self.to))?;
-            crate::runtime::crash_point("restore.between-renames");
+/// Locks a work directory for as long as the file is held.
+pub(super) fn lock(work: &Path) -> Result<File, RestoreError> {
+    let path = work.join("lock");
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).custom_flags(NO_FOLLOW);
+    let lock = options.open(&path).map_err(RestoreError::file(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let advice = "another restore writes there";
+            Err(RestoreError::Locked { path: work.to_owned(), advice })
         }
-        fs::rename(self.data(), &self.to).map_err(RestoreError::file(&self.to))?;
-        sync_dir(parent_of(&self.to))?;
-        crate::runtime::crash_point("restore.after-rename");
-        remove_all(&self.work)?;
-        sync_dir(parent_of(&self.to))?;
-        Ok(replaced)
+        Err(TryLockError::Error(source)) => Err(RestoreError::File { path, source }),
     }
+}
+
+/// Refuses a place that no directory can be moved to, that is in use, or that holds something while it must not.
+/// Returns whether it holds something.
+pub(super) fn check_place(to: &Path, may_hold: bool) -> Result<bool, RestoreError> {
+    let refuse = |reason: String| Err(RestoreError::Target { path: to.to_owned(), reason });
+    refuse_link(to)?;
+    let Ok(found) = fs::symlink_metadata(to) else { return Ok(false) };
+    if !found.is_dir() {
+        return refuse("it is not a directory: give another --to".to_owned());
+    }
+    if is_mount_point(to) {
+        let below = to.join("restored");
+        return refuse(format!(
+            "it is a mount point, which no rename can replace: give a directory below it, such as {}",
+            below.display()
+        ));
+    }
+    let occupied = !is_empty_dir(to)?;
+    if occupied && !may_hold {
+        return refuse(
+            "it is not empty: give another --to, or --delta to bring it to the state of the target"
+                .to_owned(),
+        );
+    }
+    if is_locked(to) {
+        return Err(RestoreError::Locked { path: to.to_owned(), advice: "stop the Prometheus that uses it" });
+    }
+    Ok(occupied)
 }
 
 /// Returns a path beside another one.
@@ -126,7 +153,7 @@ pub(super) fn beside(to: &Path, suffix: &str) -> Result<PathBuf, RestoreError> {
 }
 
 /// Returns `<to>.replaced`, or the first numbered one that is free: nothing that was kept is ever written over.
-fn free_name(to: &Path) -> Result<PathBuf, RestoreError> {
+pub(super) fn free_name(to: &Path) -> Result<PathBuf, RestoreError> {
     let mut name = beside(to, ".replaced")?;
     for number in 2_u32.. {
         if fs::symlink_metadata(&name).is_err() {
@@ -162,13 +189,13 @@ pub(super) fn is_empty_dir(path: &Path) -> Result<bool, RestoreError> {
 }
 
 /// Returns whether a directory is a mount point, which cannot be renamed.
-pub(super) fn is_mount_point(path: &Path) -> bool {
+fn is_mount_point(path: &Path) -> bool {
     let devices = fs::metadata(path).and_then(|own| Ok((own.dev(), fs::metadata(parent_of(path))?.dev())));
     devices.is_ok_and(|(own, parent)| own != parent)
 }
 
 /// Returns whether another process holds the lock of a data directory.
-pub(super) fn is_locked(data_dir: &Path) -> bool {
+fn is_locked(data_dir: &Path) -> bool {
     let lock = OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(data_dir.join("lock"));
     lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }

@@ -118,3 +118,118 @@ async fn two_restores_to_one_place_do_not_mix() {
     drop(place);
     rig.run(&request).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_appeared_in_the_place_since_the_plan_is_not_moved_away() {
+    let rig = some_blocks().await;
+    let (context, view) = (rig.context(), rig.view().await);
+    let request = RestoreRequest::new(Target::AsOf(rig.now_ms), rig.to());
+    let fresh = plan(&context, &view, &request).await.unwrap();
+    let unconfirmed = RestoreRequest { delta: true, ..request.clone() };
+    let unconfirmed = plan(&context, &view, &unconfirmed).await.unwrap();
+    std::fs::create_dir(rig.to()).unwrap();
+    std::fs::write(rig.to().join("mine"), "x").unwrap();
+    let error = run(&context, &view, fresh).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    let error = run(&context, &view, unconfirmed).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NeedsConfirmation, "{error}");
+
+    let request = RestoreRequest { delta: true, confirmed: true, ..request };
+    let delta = plan(&context, &view, &request).await.unwrap();
+    let lock = std::fs::File::create(rig.to().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let error = run(&context, &view, delta).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked, "a server was started meanwhile: {error}");
+    assert_eq!(std::fs::read(rig.to().join("mine")).unwrap(), b"x");
+    drop(lock);
+    let report = rig.run(&request).await.unwrap();
+    assert!(report.replaced.unwrap().join("mine").exists());
+}
+
+/// Restores, and puts the work directory back as a kill right after the last rename leaves it.
+async fn killed_after_the_rename(rig: &Rig, request: &RestoreRequest) -> std::path::PathBuf {
+    let (context, view) = (rig.context(), rig.view().await);
+    let plan = plan(&context, &view, request).await.unwrap();
+    let subject = plan.subject(&context);
+    let mut report = run(&context, &view, plan).await.unwrap();
+    let work = rig.dir.path().join("restored.restore");
+    std::fs::create_dir_all(work.join("stage")).unwrap();
+    std::fs::write(work.join("lock"), "").unwrap();
+    report.missing.push("something".to_owned());
+    crate::restore::finish::Finished::note(&work, &request.to, subject, report).unwrap();
+    work
+}
+
+#[tokio::test]
+async fn a_restore_that_was_complete_reports_what_it_was_and_no_other() {
+    let rig = some_blocks().await;
+    let request = RestoreRequest::new(Target::AsOf(rig.now_ms), rig.to());
+    let work = killed_after_the_rename(&rig, &request).await;
+    let report = complete_interrupted(&rig.context(), &request).unwrap().unwrap();
+    assert!(report.was_complete && !work.exists());
+    assert_eq!(report.shortcoming(), Some(ErrorKind::Incomplete), "what was missing still is");
+    assert!(complete_interrupted(&rig.context(), &request).unwrap().is_none());
+
+    std::fs::remove_dir_all(rig.to()).unwrap();
+    killed_after_the_rename(&rig, &request).await;
+    let other = RestoreRequest { target: Target::Until(950_000), ..request };
+    assert!(complete_interrupted(&rig.context(), &other).unwrap().is_none(), "that one was never run");
+    let error = rig.run(&other).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "the place is taken: {error}");
+    let other = RestoreRequest { delta: true, confirmed: true, ..other };
+    rig.run(&other).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_replaced_survives_a_kill_right_after_the_exchange() {
+    let rig = some_blocks().await;
+    let request = RestoreRequest::new(Target::AsOf(rig.now_ms), rig.to());
+    for resumed_by_cli in [true, false] {
+        let work = killed_after_the_rename(&rig, &request).await;
+        std::fs::create_dir(work.join("data")).unwrap();
+        std::fs::write(work.join("data/mine"), "x").unwrap();
+        if resumed_by_cli {
+            let report = complete_interrupted(&rig.context(), &request).unwrap().unwrap();
+            assert!(report.replaced.unwrap().join("mine").exists());
+        } else {
+            let delta = RestoreRequest { delta: true, confirmed: true, ..request.clone() };
+            rig.run(&delta).await.unwrap();
+            assert!(rig.dir.path().join("restored.replaced/mine").exists());
+        }
+        assert!(!work.exists());
+        std::fs::remove_dir_all(rig.to()).unwrap();
+        std::fs::remove_dir_all(rig.dir.path().join("restored.replaced")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_relative_time_goes_on_with_what_was_begun() {
+    let mut rig = some_blocks().await;
+    let request = RestoreRequest::new(Target::AsOf(rig.now_ms), rig.to());
+    let last = rig.objects("/wal/").await.pop().unwrap();
+    let bytes = rig.store.get(&last).await.unwrap().bytes().await.unwrap();
+    rig.store.delete(&last).await.unwrap();
+    rig.run(&request).await.unwrap_err();
+    rig.store.put(&last, bytes.into()).await.unwrap();
+    rig.log(LogKind::Wal, &[floats(&[(1, 1_003_100, 3.0)])]).await;
+    let later = RestoreRequest { target: Target::AsOf(rig.now_ms), ..request.clone() };
+    assert_eq!(rig.run(&later).await.unwrap_err().kind(), ErrorKind::Conflict);
+    let until = RestoreRequest { target: Target::Until(950_000), target_moves: true, ..request.clone() };
+    assert_eq!(rig.run(&until).await.unwrap_err().kind(), ErrorKind::Conflict);
+    let later = RestoreRequest { target_moves: true, ..later };
+    let report = rig.run(&later).await.unwrap();
+    assert_eq!(report.target_text, rig.plan(&RestoreRequest { to: "x".into(), ..request }).await.unwrap().target_text);
+    assert!(report.warnings.iter().any(|warning| warning.contains("--restart")), "{:?}", report.warnings);
+}
+
+#[tokio::test]
+async fn a_journal_of_a_newer_version_is_left_alone() {
+    let rig = some_blocks().await;
+    let work = rig.dir.path().join("restored.restore");
+    std::fs::create_dir(&work).unwrap();
+    std::fs::write(work.join("journal"), "{\"Subject\":{\"format\":2}}\n").unwrap();
+    let request = RestoreRequest::new(Target::AsOf(rig.now_ms), rig.to());
+    let error = rig.run(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    rig.run(&RestoreRequest { restart: true, ..request }).await.unwrap();
+}

@@ -62,8 +62,17 @@ fn everything() -> Samples {
 }
 
 async fn restored(rig: &Rig, target: Target, head: HeadMode) -> Samples {
+    restored_for(rig, target, head, None).await
+}
+
+async fn restored_for(
+    rig: &Rig,
+    target: Target,
+    head: HeadMode,
+    for_version: Option<ServerVersion>,
+) -> Samples {
     let to = rig.dir.path().join(format!("{head:?}"));
-    let request = RestoreRequest { head, ..RestoreRequest::new(target, &to) };
+    let request = RestoreRequest { head, for_version, ..RestoreRequest::new(target, &to) };
     rig.run(&request).await.unwrap();
     let report = check_dir(&to, &rig.context().cpu, 2, &rig.context().progress).await.unwrap();
     assert_eq!(report.findings, []);
@@ -99,8 +108,10 @@ async fn until_leaves_out_what_lies_after_it_and_cuts_blocks_by_tombstones() {
         let mut expected = everything();
         expected.retain(|(_, ts_ms, _)| *ts_ms <= until_ms);
         for head in [HeadMode::Wal, HeadMode::Blocks] {
-            let cut_off_samples = restored(&rig, Target::Until(until_ms), head).await;
-            assert_eq!(cut_off_samples, expected, "{until_ms} {head:?}");
+            for version in [None, Some(ServerVersion::new(2, 42)), Some(ServerVersion::new(3, 14))] {
+                let found = restored_for(&rig, Target::Until(until_ms), head, version).await;
+                assert_eq!(found, expected, "{until_ms} {head:?} {version:?}");
+            }
         }
     }
     let view = rig.archive.load().await.unwrap();
@@ -231,6 +242,32 @@ async fn selectors_take_series_out_of_blocks_and_logs() {
         let mut expected = everything();
         expected.retain(|(name, ..)| name == "b");
         assert_eq!(all_samples(&to, 900_000), expected, "{head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_block_without_wanted_series_still_keeps_older_samples_of_the_log_out() {
+    let mut rig = Rig::new();
+    // What the block had of b was deleted, and cleaned away.
+    rig.block(&[("a", &[(800_000, 1.0), (860_000, 2.0)])], (800_000, 900_000), false).await;
+    rig.base().await;
+    rig.log(
+        LogKind::Wal,
+        &[series(&[(1, "a"), (2, "b")]), floats(&[(2, 850_000, 3.0)]), floats(&[(2, 1_000_100, 5.0)])],
+    )
+    .await;
+    rig.log(LogKind::Wbl, &[floats(&[(2, 700_000, 4.0)])]).await;
+    let only_b = Selector::new("{s=\"b\"}", vec![Matcher::new(MatchKind::Equal, "s", "b").unwrap()]);
+    for head in [HeadMode::Wal, HeadMode::Blocks] {
+        let to = rig.dir.path().join(format!("{head:?}"));
+        let request = RestoreRequest {
+            head,
+            selectors: vec![only_b.clone()],
+            ..RestoreRequest::new(Target::AsOf(rig.now_ms), &to)
+        };
+        rig.run(&request).await.unwrap();
+        let expected = set(&[("b", 700_000, 4.0), ("b", 1_000_100, 5.0)]);
+        assert_eq!(all_samples(&to, i64::MIN), expected, "{head:?}");
     }
 }
 
