@@ -12,12 +12,13 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use self::bases::BaseWatch;
 use super::base::MadeBase;
 use super::collect::SharedDigests;
 use super::facts::FactsClient;
 use super::instruments::{ArchiverMetrics, Instruments, seconds};
 use super::publish::SealedObjects;
-use super::scan::{KEPT, Scan, Signature};
+use super::scan::{KEPT, Scan};
 use super::seed::seed;
 use super::spool::{Spool, SpoolMode};
 use super::tailer::{Batch, Tailer};
@@ -93,7 +94,7 @@ pub struct Archiver {
     storing_since: Option<Stamp>,
     /// Whether the last batch left something.
     more: bool,
-    signature: Option<Signature>,
+    watch: BaseWatch,
     scans: VecDeque<Scan>,
     making: Task<Result<MadeBase, ArchiveError>>,
     last_base: Option<Arc<Base>>,
@@ -171,7 +172,7 @@ impl Archiver {
             publishing: None,
             storing_since: None,
             more: false,
-            signature: None,
+            watch: BaseWatch::new(view.as_ref()),
             scans: VecDeque::new(),
             making: None,
             last_base,
@@ -327,7 +328,7 @@ impl Archiver {
                 tokio::spawn(seed(digests, data_dir, None, self.uploader.cpu.clone()));
             }
             // The new timeline gets a base of its own.
-            self.signature = None;
+            self.watch.ask();
         }
         (self.last_batch_ms, self.more, self.storing_since) = (now.monotonic_ms, batch.more, batch.since);
         let (entry, objects) = self.entry(batch);

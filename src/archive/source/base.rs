@@ -60,9 +60,11 @@ impl BaseMaker {
             uploads += u64::from(uploaded);
             blocks.push(block_state(seen, stored));
         }
+        let alike =
+            before.filter(|before| (&before.checkpoint, &before.blocks) == (&checkpoint, &blocks));
         let base = Base {
             seen: scan.logs.seen,
-            changed_ms: scan.changed_ms,
+            changed_ms: changed_ms(&scan, alike),
             position: scan.logs.position,
             checkpoint,
             first_segment: scan.logs.first_segment,
@@ -70,10 +72,7 @@ impl BaseMaker {
             blocks,
         };
         let events = before.map_or_else(Vec::new, |before| events(before, &base, &scan));
-        let same = before.is_some_and(|before| {
-            before.position.timeline == base.position.timeline
-                && (&before.checkpoint, &before.blocks) == (&base.checkpoint, &base.blocks)
-        });
+        let same = alike.is_some_and(|before| before.position.timeline == base.position.timeline);
         crash_point("archive.before-base");
         Ok(MadeBase { base: (!same).then_some(base), events, uploads })
     }
@@ -222,6 +221,14 @@ fn block_state(seen: &SeenBlock, stored: Vec<StoredBlock>) -> BlockState {
         level: meta.compaction.level,
         out_of_order: meta.compaction.hints.iter().any(|hint| hint == OUT_OF_ORDER),
         stored,
+    }
+}
+
+/// Returns since when all was as a scan found it. `alike` is the base before, where that says the same.
+fn changed_ms(scan: &Scan, alike: Option<&Base>) -> i64 {
+    match alike {
+        Some(before) => before.changed_ms.min(scan.logs.seen.wall_ms),
+        None => scan.dated.changed_ms.max(scan.dated.not_before_ms),
     }
 }
 

@@ -49,10 +49,9 @@ pub(super) struct Signature {
 }
 
 impl Signature {
-    /// Returns the newest modification time of what differs from an earlier listing. `directory_ms` tells when
-    /// something was removed.
-    pub(super) fn changed_ms(&self, before: Option<&Self>, directory_ms: i64) -> i64 {
-        let old = before.cloned().unwrap_or_default();
+    /// Returns the newest modification time of what differs from an earlier listing; 0 where only something is missing.
+    /// `directory_ms` tells when a block was removed.
+    fn newest_change_ms(&self, old: &Self, directory_ms: i64) -> i64 {
         let newest = |stamp: Option<FileStamp>, old: Option<FileStamp>| {
             stamp.filter(|_| stamp != old).map_or(0, |stamp| stamp.modified_ms)
         };
@@ -64,6 +63,61 @@ impl Signature {
         let removed = old.blocks.keys().any(|id| !self.blocks.contains_key(id));
         let changed = blocks.max().unwrap_or(0).max(checkpoint);
         if removed { changed.max(directory_ms) } else { changed }
+    }
+}
+
+/// When the data directory came to be as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dated {
+    /// By the modification times of what is there, and what earlier listings found.
+    pub(super) changed_ms: i64,
+    /// What is not as in the base before was still so at this time: a modification time tells nothing of what is
+    /// missing, nor of what was moved here.
+    pub(super) not_before_ms: i64,
+}
+
+/// An earlier listing: the next one is dated by it.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    pub(super) signature: Signature,
+    /// The directory was still like this at this time.
+    pub(super) seen_ms: i64,
+    pub(super) dated: Dated,
+}
+
+/// What a listing is compared with.
+#[derive(Debug, Clone)]
+pub(super) enum Before {
+    /// The listing before it.
+    Listing(Listed),
+    /// There is none yet: all that is known is that the archive reaches to this time.
+    Archive(i64),
+}
+
+impl Before {
+    /// Returns whether this was the same listing.
+    pub(super) fn is(&self, signature: &Signature) -> bool {
+        matches!(self, Self::Listing(listed) if listed.signature == *signature)
+    }
+
+    fn date(&self, signature: &Signature, directory_ms: i64, seen_ms: i64) -> Dated {
+        let dated = match self {
+            Self::Listing(listed) if listed.signature == *signature => listed.dated,
+            Self::Listing(listed) => {
+                let changed_ms = signature.newest_change_ms(&listed.signature, directory_ms);
+                let changed_ms = changed_ms.max(listed.seen_ms);
+                Dated { changed_ms, not_before_ms: changed_ms }
+            }
+            Self::Archive(not_before_ms) => {
+                let changed_ms = signature.newest_change_ms(&Signature::default(), directory_ms);
+                let changed_ms = if changed_ms == 0 { seen_ms } else { changed_ms };
+                Dated { changed_ms, not_before_ms: *not_before_ms }
+            }
+        };
+        Dated {
+            changed_ms: dated.changed_ms.min(seen_ms),
+            not_before_ms: dated.not_before_ms.min(seen_ms),
+        }
     }
 }
 
@@ -100,8 +154,7 @@ pub(super) struct SeenCheckpoint {
 pub(super) struct Scan {
     pub(super) logs: LogsSeen,
     pub(super) signature: Signature,
-    /// When it came about.
-    pub(super) changed_ms: i64,
+    pub(super) dated: Dated,
     pub(super) checkpoint: Option<SeenCheckpoint>,
     pub(super) blocks: Vec<SeenBlock>,
     /// Blocks that cannot be read, and why.
@@ -206,7 +259,7 @@ pub(super) fn keep(
     data_dir: &Path,
     spool: &Spool,
     logs: LogsSeen,
-    (signature, before): (Signature, Option<&Signature>),
+    (signature, before): (Signature, &Before),
 ) -> Result<Option<Scan>> {
     let checkpoint = match signature.checkpoint {
         Some((number, stamp)) => {
@@ -232,8 +285,8 @@ pub(super) fn keep(
         return Ok(None);
     }
     let directory_ms = FileStamp::of(&fs::metadata(data_dir)?).modified_ms;
-    let changed_ms = signature.changed_ms(before, directory_ms).min(logs.seen.wall_ms);
-    Ok(Some(Scan { logs, signature, changed_ms, checkpoint, blocks, unreadable }))
+    let dated = before.date(&signature, directory_ms, logs.seen.wall_ms);
+    Ok(Some(Scan { logs, signature, dated, checkpoint, blocks, unreadable }))
 }
 
 type Readable<T> = std::result::Result<T, String>;

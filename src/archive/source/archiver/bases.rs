@@ -1,33 +1,84 @@
 //! The part of the loop that archives what lies beside the logs.
 
 use std::io::ErrorKind as IoErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Archiver;
 use crate::archive::source::base::{BaseMaker, MadeBase};
-use crate::archive::source::scan::{KEPT, Scan, keep, list};
-use crate::archive::{ArchiveError, Event, EventKind};
+use crate::archive::source::scan::{Before, KEPT, Listed, Scan, keep, list};
+use crate::archive::source::spool::Spool;
+use crate::archive::source::tailer::LogsSeen;
+use crate::archive::{ArchiveError, ArchiveView, Event, EventKind};
 use crate::model::error_chain;
 
 /// So many scans wait at most; then the newest takes the place of the one before.
 const SCANS_MAX: usize = 64;
+
+enum Listing {
+    Same,
+    /// The server changed it meanwhile.
+    Changing,
+    Kept(Scan),
+}
+
+/// What is known of the data directory beside the logs.
+#[derive(Debug)]
+pub(super) struct BaseWatch {
+    before: Before,
+    /// Whether a base is to be made although nothing changed.
+    due: bool,
+}
+
+impl BaseWatch {
+    pub(super) fn new(view: Option<&ArchiveView>) -> Self {
+        let made_ms = view.map_or(i64::MIN, |view| view.last_made.wall_ms);
+        Self { before: Before::Archive(made_ms), due: false }
+    }
+
+    fn still_so(&mut self, seen_ms: i64) {
+        if let Before::Listing(listed) = &mut self.before {
+            listed.seen_ms = seen_ms;
+        }
+    }
+
+    fn take(&mut self, scan: &Scan) {
+        let (signature, seen_ms) = (scan.signature.clone(), scan.logs.seen.wall_ms);
+        self.before = Before::Listing(Listed { signature, seen_ms, dated: scan.dated });
+        self.due = false;
+    }
+
+    /// Has a base made of what is there.
+    pub(super) fn ask(&mut self) {
+        self.due = true;
+    }
+}
+
+fn list_and_keep(
+    data_dir: &Path,
+    spool: &Spool,
+    logs: LogsSeen,
+    before: &Before,
+    due: bool,
+) -> std::io::Result<Listing> {
+    let signature = list(data_dir)?;
+    if !due && before.is(&signature) {
+        return Ok(Listing::Same);
+    }
+    Ok(keep(data_dir, spool, logs, (signature, before))?.map_or(Listing::Changing, Listing::Kept))
+}
 
 impl Archiver {
     /// Lists what lies beside the logs; keeps it where it changed.
     pub(super) async fn scan(&mut self) -> Result<(), ArchiveError> {
         let Some(logs) = self.tailer().logs_seen() else { return Ok(()) };
         let (data_dir, spool) = (self.settings.data_dir.clone(), Arc::clone(&self.spool));
-        let before = self.signature.clone();
-        let scanned = self.uploader.cpu.run(move || {
-            let signature = list(&data_dir)?;
-            if before.as_ref() == Some(&signature) {
-                return Ok(None);
-            }
-            keep(&data_dir, &spool, logs, (signature, before.as_ref()))
-        });
+        let (before, due) = (self.watch.before.clone(), self.watch.due);
+        let scanned = self.uploader.cpu.run(move || list_and_keep(&data_dir, &spool, logs, &before, due));
         match scanned.await? {
-            Ok(Some(scan)) => self.take_scan(scan),
-            Ok(None) => {}
+            Ok(Listing::Kept(scan)) => self.take_scan(scan),
+            Ok(Listing::Same) => self.watch.still_so(logs.seen.wall_ms),
+            Ok(Listing::Changing) => {}
             // Something was deleted while it was looked at: the next scan sees what is left.
             Err(error) if error.kind() == IoErrorKind::NotFound => {}
             Err(error) => {
@@ -39,7 +90,7 @@ impl Archiver {
     }
 
     pub(super) fn take_scan(&mut self, scan: Scan) {
-        self.signature = Some(scan.signature.clone());
+        self.watch.take(&scan);
         for (id, reason) in &scan.unreadable {
             if !self.unreadable.contains(id) {
                 self.unreadable.push(*id);
@@ -84,7 +135,7 @@ impl Archiver {
             Err(error) => {
                 let source = &self.settings.source;
                 tracing::warn!(%source, error = error_chain(&error), "cannot archive the server's blocks, trying again");
-                self.signature = None;
+                self.watch.ask();
             }
         }
     }

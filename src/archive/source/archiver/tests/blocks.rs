@@ -190,3 +190,99 @@ async fn a_block_that_is_deleted_before_it_is_stored_is_read_from_the_spool() {
     };
     assert!(rig.bucket().head(&rig.archive().key(part)).await.unwrap().is_some());
 }
+
+async fn blocks_as_of(rig: &Rig, at_ms: i64) -> Vec<Ulid> {
+    let view = rig.view().await;
+    let found = rig.archive().resolve(&view, Target::AsOf(at_ms), None).await.unwrap();
+    assert!(found.missing.is_empty(), "{:?}", found.missing);
+    found.base.blocks.iter().map(|block| block.id).collect()
+}
+
+/// Two blocks from the hour before, archived.
+async fn two_old_blocks(rig: &Rig) -> (Archiver, rig::Server) {
+    let server = rig.server();
+    for n in [1, 2] {
+        server.block(id(n), 1, &[id(n)], 10);
+        server.date_block(id(n), rig::START_MS - HOUR_MS);
+    }
+    drop(server);
+    std::fs::remove_dir_all(rig.dir.path().join("wal")).unwrap();
+    let mut server = rig.server();
+    server.scrapes(2);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 5).await;
+    (archiver, server)
+}
+
+#[tokio::test]
+async fn a_block_that_was_removed_while_no_archiver_ran_is_there_at_every_time_before() {
+    let rig = Rig::new();
+    let (archiver, mut server) = two_old_blocks(&rig).await;
+    let existed_ms = rig.clock.now_ms() - 1_000;
+    drop(archiver);
+    rig.clock.advance_ms(600_000);
+    server.remove_block(id(1));
+    server.scrapes(1);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 3).await;
+    assert_eq!(blocks_as_of(&rig, existed_ms).await, [id(1), id(2)]);
+    assert_eq!(blocks_as_of(&rig, rig.clock.now_ms() - 1_500).await, [id(2)]);
+    let view = rig.view().await;
+    let gone = view.events.iter().find(|event| event.kind == EventKind::BlockGone).unwrap();
+    assert!(gone.at_ms >= existed_ms, "{gone:?}");
+    // What says the same on a new timeline came about when it did.
+    let changed_ms = view.bases.last().unwrap().changed_ms;
+    server.crash();
+    server.scrapes(1);
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    let base = view.bases.last().unwrap();
+    assert_eq!((base.position.timeline, base.changed_ms), (2, changed_ms));
+}
+
+#[tokio::test]
+async fn what_is_only_missing_came_about_between_the_looks() {
+    let rig = Rig::new();
+    let (mut archiver, server) = two_old_blocks(&rig).await;
+    server.tombstones(id(2), b"something was deleted");
+    server.date_block(id(2), rig::START_MS - HOUR_MS + 1);
+    rig.turns(&mut archiver, 3).await;
+    let existed_ms = rig.clock.now_ms();
+    rig.clock.advance_ms(1);
+    // As half of a removal leaves it, and as a folder that is cleaned by hand.
+    std::fs::remove_file(rig.dir.path().join(id(1).to_string()).join("meta.json")).unwrap();
+    std::fs::remove_file(rig.dir.path().join(id(2).to_string()).join("tombstones")).unwrap();
+    rig.turns(&mut archiver, 3).await;
+    assert_eq!(blocks_as_of(&rig, existed_ms - 1_500).await, [id(1), id(2)]);
+    assert_eq!(blocks_as_of(&rig, existed_ms + 1_500).await, [id(2)]);
+    let view = rig.view().await;
+    let changed_ms = view.bases.last().unwrap().changed_ms;
+    assert!((existed_ms - 1_500..=existed_ms + 1_000).contains(&changed_ms), "{changed_ms} {existed_ms}");
+}
+
+#[tokio::test]
+async fn a_block_that_was_moved_in_is_not_there_before() {
+    let rig = Rig::new();
+    let (mut archiver, server) = two_old_blocks(&rig).await;
+    let before_ms = rig.clock.now_ms() - 1_500;
+    server.block(id(3), 1, &[id(3)], 10);
+    server.date_block(id(3), rig::START_MS - HOUR_MS);
+    rig.turns(&mut archiver, 3).await;
+    assert_eq!(blocks_as_of(&rig, before_ms).await, [id(1), id(2)]);
+    assert_eq!(blocks_as_of(&rig, rig.clock.now_ms() - 1_500).await, [id(1), id(2), id(3)]);
+}
+
+#[tokio::test]
+async fn a_block_that_is_removed_as_a_timeline_begins_is_there_before() {
+    let rig = Rig::new();
+    let (mut archiver, mut server) = two_old_blocks(&rig).await;
+    let existed_ms = rig.clock.now_ms() - 1_500;
+    server.crash();
+    server.scrapes(1);
+    server.remove_block(id(1));
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    let base = view.bases.last().unwrap();
+    assert_eq!((base.position.timeline, base.blocks.len()), (2, 1));
+    assert!(base.changed_ms > existed_ms, "{} {existed_ms}", base.changed_ms);
+}

@@ -366,6 +366,15 @@ impl Server {
         fs::rename(dir.join("tombstones.tmp"), dir.join("tombstones")).unwrap();
     }
 
+    /// Dates the files of a block.
+    pub(super) fn date_block(&self, id: Ulid, at_ms: i64) {
+        let at = std::time::UNIX_EPOCH + Duration::from_millis(at_ms as u64);
+        for name in ["meta.json", "tombstones"] {
+            let file = OpenOptions::new().append(true).open(self.dir.join(id.to_string()).join(name));
+            file.unwrap().set_modified(at).unwrap();
+        }
+    }
+
     pub(super) fn remove_block(&self, id: Ulid) {
         fs::remove_dir_all(self.dir.join(id.to_string())).unwrap();
     }
