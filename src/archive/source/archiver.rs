@@ -1,6 +1,7 @@
 //! The archiver's loop.
 
 mod bases;
+mod looks;
 mod server;
 
 use std::collections::VecDeque;
@@ -38,9 +39,6 @@ const SCAN_MS: i64 = 1_000;
 
 /// A batch is read before its time where so many bytes wait.
 const EAGER_BYTES: u64 = 1 << 20;
-
-/// The wall clock was set where it moves so much against the other one.
-const CLOCK_STEP_MS: i64 = 2_000;
 
 /// Which server is archived, and how often.
 #[derive(Debug, Clone)]
@@ -108,6 +106,10 @@ pub struct Archiver {
     announced: bool,
     last_batch_ms: i64,
     last_entry: Stamp,
+    /// The last look that found how far the logs are.
+    last_look: Stamp,
+    /// Whether the looks since then failed, and when that was said.
+    blind: Option<i64>,
     last_scan_ms: i64,
     last_ask_ms: i64,
     /// The wall clock less the other one.
@@ -159,6 +161,7 @@ impl Archiver {
         })?;
         let facts = view.as_ref().and_then(|view| view.servers.last()).map(|(_, facts)| facts.clone());
         let last_base = view.as_ref().and_then(|view| view.bases.last()).cloned().map(Arc::new);
+        let last_entry = view.as_ref().map_or(now, |view| Stamp { wall_ms: view.last_made.wall_ms, ..now });
         tokio::spawn(seed(Arc::clone(&digests), settings.data_dir.clone(), read_to, cpu.clone()));
         Ok(Self {
             digests,
@@ -184,7 +187,9 @@ impl Archiver {
             facts,
             announced: false,
             last_batch_ms: i64::MIN,
-            last_entry: view.as_ref().map_or(now, |view| Stamp { wall_ms: view.last_made.wall_ms, ..now }),
+            last_entry,
+            last_look: last_entry,
+            blind: None,
             last_scan_ms: i64::MIN,
             last_ask_ms: i64::MIN,
             drift_ms: now.wall_ms.saturating_sub(now.monotonic_ms),
@@ -243,28 +248,6 @@ impl Archiver {
         lock(&self.tailer)
     }
 
-    async fn look(&self, now: Stamp, thorough: bool) -> Result<(), ArchiveError> {
-        let tailer = Arc::clone(&self.tailer);
-        let looked = self.uploader.cpu.run(move || lock(&tailer).look(now, thorough)).await?;
-        if let Err(error) = looked {
-            let source = &self.settings.source;
-            tracing::warn!(%source, %error, "cannot look at the server's logs, trying again");
-        }
-        Ok(())
-    }
-
-    fn check_clock(&mut self, now: Stamp) {
-        let drift_ms = now.wall_ms.saturating_sub(now.monotonic_ms);
-        let step_ms = drift_ms.saturating_sub(self.drift_ms);
-        self.drift_ms = drift_ms;
-        if step_ms.saturating_abs() > CLOCK_STEP_MS {
-            self.uploader.instruments.clock_steps.inc();
-            let detail = format!("the wall clock was set by {step_ms} ms");
-            tracing::warn!(source = %self.settings.source, step_ms, "the wall clock was set");
-            self.tailer().clock_stepped(now, detail);
-        }
-    }
-
     fn is_due(&self, now: Stamp) -> bool {
         let tailer = self.tailer();
         if !tailer.has_begun() {
@@ -283,7 +266,7 @@ impl Archiver {
     }
 
     fn heartbeat_is_due(&self, now: Stamp) -> bool {
-        now.monotonic_ms.saturating_sub(self.last_entry.monotonic_ms) >= HEARTBEAT_MS
+        self.sees(now) && now.monotonic_ms.saturating_sub(self.last_entry.monotonic_ms) >= HEARTBEAT_MS
     }
 
     fn says_nothing(&self, batch: &Batch) -> bool {
@@ -337,7 +320,7 @@ impl Archiver {
     }
 
     fn entry(&mut self, batch: Batch) -> (Entry, SealedObjects) {
-        let made = self.now();
+        let made = self.knows_until();
         let mut events = std::mem::take(&mut self.events);
         events.extend(batch.events);
         let server = std::mem::take(&mut self.facts_are_news).then(|| self.facts.clone()).flatten();
@@ -377,13 +360,6 @@ impl Archiver {
             tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");
         }
         Ok(())
-    }
-
-    fn show_lag(&self, now: Stamp) {
-        let since = [self.storing_since, self.tailer().waits_since()].into_iter().flatten();
-        let oldest_ms = since.map(|stamp| stamp.monotonic_ms).min();
-        let lag_ms = oldest_ms.map_or(0, |oldest_ms| now.monotonic_ms.saturating_sub(oldest_ms));
-        self.uploader.instruments.lag.set(seconds(lag_ms));
     }
 
     /// Looks a last time and stores what is left.

@@ -37,11 +37,12 @@ pub(super) struct LogWatch {
     /// What was seen, and what is kept of it although the server has deleted it.
     known: Listing,
     first_live: Option<u32>,
+    gone: bool,
 }
 
 impl LogWatch {
     pub(super) fn new(log: LogKind, data_dir: &Path, known: Listing) -> Self {
-        Self { log, dir: data_dir.join(folder(log)), known, first_live: None }
+        Self { log, dir: data_dir.join(folder(log)), known, first_live: None, gone: false }
     }
 
     pub(super) fn log(&self) -> LogKind {
@@ -71,6 +72,15 @@ impl LogWatch {
         self.first_live
     }
 
+    /// Returns whether there is no segment any more, although some were known.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     pub(super) fn path(&self, number: u32) -> PathBuf {
         self.dir.join(format!("{number:08}"))
     }
@@ -78,11 +88,13 @@ impl LogWatch {
     /// Looks how far the log is written. A quick look stats the last segment; a thorough one lists them all.
     pub(super) fn look(&mut self, thorough: bool, spool: &Spool) -> Result<Found> {
         if !thorough && self.look_at_last()? {
+            self.gone = false;
             return Ok(Found::End(self.end()));
         }
         let found = list_segments(&self.dir)?;
+        self.gone = found.is_empty() && !self.known.is_empty();
         if found.is_empty() {
-            // Not started yet, or a log of out-of-order samples that the server has removed.
+            // Not started yet, a log of out-of-order samples that the server has removed, or a volume that is away.
             self.first_live = None;
             return Ok(Found::End(self.end()));
         }

@@ -108,18 +108,24 @@ impl Tailer {
     }
 
     /// Looks how far the logs are written. The log of out-of-order samples comes first, so that each of its series is
-    /// found in what is seen of the WAL.
-    pub(super) fn look(&mut self, now: Stamp, thorough: bool) -> io::Result<()> {
+    /// found in what is seen of the WAL. Returns whether it is known how far they are: where they differ from what is
+    /// known, what was seen before is read first.
+    pub(super) fn look(&mut self, now: Stamp, thorough: bool) -> io::Result<bool> {
         if self.differs {
-            return Ok(());
+            return Ok(false);
         }
         let wbl = self.wbl.watch.look(thorough, &self.spool)?;
         let wal = self.wal.watch.look(thorough, &self.spool)?;
         let (Found::End(wbl), Found::End(wal)) = (wbl, wal) else {
             self.differs = true;
-            return Ok(());
+            return Ok(false);
         };
-        let Some(wal) = wal else { return Ok(()) };
+        if self.wal.watch.is_gone() {
+            let folder = self.wal.watch.folder().display();
+            let reason = format!("{folder} holds no segment any more: is the volume mounted?");
+            return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+        }
+        let Some(wal) = wal else { return Ok(true) };
         if self.timeline == 0 {
             self.timeline = 1;
             self.known_before = wal.segment;
@@ -131,7 +137,7 @@ impl Tailer {
         if self.sightings.is_read() {
             self.note_quiet();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Returns where the logs stood at the newest look, where they go on from what is known.

@@ -1,3 +1,4 @@
+mod blind;
 mod blocks;
 mod digests;
 mod divergence;
