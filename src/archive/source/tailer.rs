@@ -20,6 +20,9 @@ use crate::runtime::Random;
 /// At most so many bytes of the logs are in memory at once, as they are stored there.
 const BATCH_BYTES: u64 = 8 << 20;
 
+/// How often the same failure is told.
+const SAY_AGAIN_MS: i64 = 10_000;
+
 /// What the next entry is to say of the logs.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -55,6 +58,8 @@ pub(super) struct Tailer {
     /// 0 before the first one.
     timeline: u32,
     sightings: Sightings,
+    /// Whether what was seen could not be read, and when that was said.
+    stuck: Option<i64>,
     /// Whether the logs no longer go on from what is known; what was seen before is read first.
     differs: bool,
     fork: Option<Fork>,
@@ -97,6 +102,7 @@ impl Tailer {
             timeline: timeline.map_or(0, |timeline| timeline.number),
             digests,
             sightings: Sightings::new(),
+            stuck: None,
             differs: false,
             fork: None,
             events: Vec::new(),
@@ -231,14 +237,14 @@ impl Tailer {
         let since = self.waits_since();
         let mut wal = Collector::new(self.timeline, LogKind::Wal, Arc::clone(&self.digests));
         let mut wbl = Collector::new(self.timeline, LogKind::Wbl, Arc::clone(&self.digests));
-        let broken = self.collect(&mut wal, &mut wbl);
+        let broken = self.collect(&mut wal, &mut wbl, now);
         let mut events = std::mem::take(&mut self.events);
         let position = self.position();
         events.extend(wal.deletes.drain(..).map(|delete| delete.into_event(position)));
         let mut pieces = wal.seal(&self.archive, &self.random)?;
         pieces.extend(wbl.seal(&self.archive, &self.random)?);
-        if let Some(reached) = broken {
-            self.broke(reached, now);
+        if let Some(broken) = broken {
+            self.broke(broken, now);
         }
         // Where nothing could be read, the next try comes in its time.
         let progress = !pieces.is_empty() || self.sightings.is_read();
@@ -256,23 +262,29 @@ impl Tailer {
         closed.into_iter().map(seal).collect()
     }
 
-    /// Reads sighting by sighting, the WAL before the log of out-of-order samples, until the batch is full.
-    fn collect(&mut self, wal: &mut Collector, wbl: &mut Collector) -> Option<Reached> {
-        let (mut budget, mut last, mut broken) = (BATCH_BYTES, None, None);
+    /// Reads sighting by sighting, the WAL before the log of out-of-order samples, until the batch is full. Returns what
+    /// breaks the timeline.
+    fn collect(
+        &mut self,
+        wal: &mut Collector,
+        wbl: &mut Collector,
+        now: Stamp,
+    ) -> Option<(LogKind, Reached)> {
+        let (mut budget, mut last, mut broken, mut unread) = (BATCH_BYTES, None, None, None);
         while let Some(next) = self.sightings.next() {
             last = Some(next.first);
             match self.wal.read_to(next.wal, next.first, wal, &mut budget) {
                 Ok(Reached::Target) => wal.mark(next.first),
                 Ok(Reached::Budget) => break,
                 Ok(Reached::Restart(segment)) if segment < self.known_before => continue,
-                Ok(reached) => {
-                    broken = Some(reached);
-                    break;
-                }
-                Err(error) => {
-                    self.warn_unread(LogKind::Wal, &error);
-                    break;
-                }
+                // The server changed the log since: this is all that was ever there.
+                Ok(Reached::Unreadable(_)) if self.differs => wal.mark(next.first),
+                Ok(Reached::Unreadable(detail)) => unread = Some((LogKind::Wal, detail)),
+                Ok(reached) => broken = Some((LogKind::Wal, reached)),
+                Err(error) => unread = Some((LogKind::Wal, error.to_string())),
+            }
+            if broken.is_some() || unread.is_some() {
+                break;
             }
             match next.wbl.map(|end| self.wbl.read_to(end, next.first, wbl, &mut budget)) {
                 None | Some(Ok(Reached::Target)) => wbl.mark(next.first),
@@ -283,10 +295,13 @@ impl Tailer {
                     self.wbl.skip_lost();
                     continue;
                 }
-                Some(Err(error)) => {
-                    self.warn_unread(LogKind::Wbl, &error);
-                    break;
-                }
+                Some(Ok(Reached::Unreadable(_))) if self.differs => wbl.mark(next.first),
+                Some(Ok(Reached::Unreadable(detail))) => unread = Some((LogKind::Wbl, detail)),
+                Some(Ok(reached)) => broken = Some((LogKind::Wbl, reached)),
+                Some(Err(error)) => unread = Some((LogKind::Wbl, error.to_string())),
+            }
+            if broken.is_some() || unread.is_some() {
+                break;
             }
             self.sightings.done();
             self.note_quiet();
@@ -295,11 +310,26 @@ impl Tailer {
             wal.cut(seen);
             wbl.cut(seen);
         }
+        self.note_unread(unread, now);
         broken
     }
 
-    fn warn_unread(&self, log: LogKind, error: &io::Error) {
-        tracing::warn!(source = %self.archive.source(), ?log, %error, "cannot read the log, trying again");
+    /// Says now and then what cannot be read. It waits, so that the lag tells of it.
+    fn note_unread(&mut self, unread: Option<(LogKind, String)>, now: Stamp) {
+        let Some((log, error)) = unread else {
+            self.stuck = None;
+            return;
+        };
+        let said = self.stuck.filter(|said| now.monotonic_ms.saturating_sub(*said) < SAY_AGAIN_MS);
+        if said.is_none() {
+            tracing::warn!(source = %self.archive.source(), ?log, error, "cannot read the log, trying again");
+        }
+        self.stuck = said.or(Some(now.monotonic_ms));
+    }
+
+    /// Returns up to when everything was read, where what came then cannot be.
+    pub(super) fn stuck_since(&self) -> Option<Option<Stamp>> {
+        self.stuck.map(|_| self.sightings.read_until())
     }
 
     fn note_quiet(&mut self) {
@@ -309,7 +339,7 @@ impl Tailer {
         }
     }
 
-    fn broke(&mut self, reached: Reached, now: Stamp) {
+    fn broke(&mut self, (log, reached): (LogKind, Reached), now: Stamp) {
         match reached {
             Reached::Restart(segment) => {
                 self.restart_seen = true;
@@ -317,13 +347,17 @@ impl Tailer {
                 let kinds = (ForkReason::Restart, EventKind::Restart);
                 self.begin_timeline(kinds, self.alive_ms, now, detail);
             }
-            Reached::Lost(detail) => {
+            Reached::Lost(detail) | Reached::Damaged(detail) => {
                 let kinds = (ForkReason::Gap, EventKind::Gap);
                 self.begin_timeline(kinds, self.alive_ms, now, detail);
-                self.wal.skip_lost();
-                self.wal.after_ms = 0;
+                let tail = match log {
+                    LogKind::Wal => &mut self.wal,
+                    LogKind::Wbl => &mut self.wbl,
+                };
+                tail.skip_lost();
+                tail.after_ms = 0;
             }
-            Reached::Target | Reached::Budget => {}
+            Reached::Target | Reached::Budget | Reached::Unreadable(_) => {}
         }
     }
 

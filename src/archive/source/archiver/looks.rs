@@ -36,23 +36,22 @@ impl Archiver {
         Ok(())
     }
 
-    /// Returns whether a look of this moment found how far the logs are.
+    /// Returns whether a look of this moment found how far the logs are, and all that was found can be read.
     pub(super) fn sees(&self, now: Stamp) -> bool {
-        self.last_look == now
+        self.last_look == now && self.tailer().stuck_since().is_none()
     }
 
-    /// Returns until when it is known what the server wrote: now, unless the looks fail. An entry that was made later
-    /// would say that nothing was written meanwhile.
+    /// Returns until when it is known what the server wrote: now, unless looking or reading fails. An entry that was
+    /// made later would say that nothing was written meanwhile.
     pub(super) fn knows_until(&self) -> Stamp {
-        if self.blind.is_none() {
-            return self.now();
-        }
-        let newest = if self.last_entry.monotonic_ms > self.last_look.monotonic_ms {
-            self.last_entry
-        } else {
-            self.last_look
+        let last = self.last_entry;
+        let known = match (self.tailer().stuck_since(), self.blind) {
+            (Some(read), _) => read.unwrap_or(last),
+            (None, Some(_)) => self.last_look,
+            (None, None) => return self.now(),
         };
-        Stamp { wall_ms: newest.wall_ms.max(self.last_entry.wall_ms), ..newest }
+        let newest = if last.monotonic_ms > known.monotonic_ms { last } else { known };
+        Stamp { wall_ms: newest.wall_ms.max(last.wall_ms), ..newest }
     }
 
     pub(super) fn check_clock(&mut self, now: Stamp) {
@@ -69,7 +68,7 @@ impl Archiver {
 
     /// Shows how old the oldest record may be that cannot be restored: one that waits, or one that no look could see.
     pub(super) fn show_lag(&self, now: Stamp) {
-        let unseen = (!self.sees(now)).then_some(self.last_look);
+        let unseen = (self.last_look != now).then_some(self.last_look);
         let since = [self.storing_since, self.tailer().waits_since(), unseen].into_iter().flatten();
         let oldest_ms = since.map(|stamp| stamp.monotonic_ms).min();
         let lag_ms = oldest_ms.map_or(0, |oldest_ms| now.monotonic_ms.saturating_sub(oldest_ms));

@@ -278,6 +278,20 @@ impl Server {
         }
     }
 
+    /// Flips a bit in the newest segment, so many bytes before its end; returns what puts it right again.
+    pub(super) fn damage(&self, before_end: u64) -> impl Fn() + use<> {
+        let path = self.wal.path();
+        let flip = move || {
+            let mut bytes = fs::read(&path).unwrap();
+            let at = bytes.len() - before_end as usize;
+            bytes[at] ^= 1;
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &bytes[at..=at], at as u64).unwrap();
+        };
+        flip();
+        flip
+    }
+
     pub(super) fn late_sample(&mut self) {
         let wbl = self.wbl.get_or_insert_with(|| Log::begin(self.dir.join("wbl"), 0));
         wbl.append(&encoded(&Self::samples(self.ts_ms - 100_000)));
