@@ -227,7 +227,7 @@ impl Archiver {
         if scan_due {
             self.last_scan_ms = now.monotonic_ms;
             self.scan().await?;
-            self.uploader.instruments.spool_bytes.set(i64::try_from(self.spool.bytes()).unwrap_or(i64::MAX));
+            self.show_spool().await?;
         }
         self.ask(now);
         self.make_next();
@@ -405,14 +405,10 @@ fn open_spool(settings: &ArchiverSettings, instruments: &Instruments) -> Result<
         )),
         _ => ArchiveError::File { path, source },
     })?;
-    let source = &settings.source;
-    match spool.mode() {
-        SpoolMode::Links => instruments.show_mode("links"),
-        SpoolMode::Descriptors => {
-            instruments.show_mode("descriptors");
-            tracing::warn!(%source, "the data directory cannot be written: files are held open instead of linked, and \
-                what the server deletes while no archiver runs is lost");
-        }
+    instruments.show_mode(spool.mode());
+    if spool.mode() == SpoolMode::Descriptors {
+        tracing::warn!(source = %settings.source, "the data directory cannot be written: files are held open instead of \
+            linked, and what the server deletes while no archiver runs is lost");
     }
     Ok(spool)
 }

@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::spool::SpoolMode;
 use crate::archive::ForkReason;
 use crate::model::SourceName;
 use crate::runtime::Metrics;
@@ -101,7 +102,7 @@ impl ArchiverMetrics {
         );
         metrics.register(
             &name("spool_mode"),
-            "1 for how the archiver keeps files: links, or descriptors where it may not write",
+            "1 for how the archiver keeps files: links, or descriptors where it may not link",
             new.spool_mode.clone(),
         );
         new
@@ -157,8 +158,11 @@ impl Instruments {
         self.all.forks.get_or_create(&labels).inc();
     }
 
-    pub(super) fn show_mode(&self, mode: &'static str) {
-        self.all.spool_mode.get_or_create(&ModeLabels { source: self.source.clone(), mode }).set(1);
+    pub(super) fn show_mode(&self, mode: SpoolMode) {
+        for (of, name) in [(SpoolMode::Links, "links"), (SpoolMode::Descriptors, "descriptors")] {
+            let labels = ModeLabels { source: self.source.clone(), mode: name };
+            self.all.spool_mode.get_or_create(&labels).set(i64::from(of == mode));
+        }
     }
 }
 

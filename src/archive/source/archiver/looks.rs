@@ -66,6 +66,14 @@ impl Archiver {
         }
     }
 
+    pub(super) async fn show_spool(&self) -> Result<(), ArchiveError> {
+        let (spool, instruments) = (Arc::clone(&self.spool), &self.uploader.instruments);
+        instruments.show_mode(spool.mode());
+        let bytes = self.uploader.cpu.run(move || spool.bytes()).await?;
+        instruments.spool_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
     /// Shows how old the oldest record may be that cannot be restored: one that waits, or one that no look could see.
     pub(super) fn show_lag(&self, now: Stamp) {
         let unseen = (self.last_look != now).then_some(self.last_look);

@@ -243,7 +243,7 @@ async fn damage_in_a_segment_that_the_server_left_is_a_gap() {
     rig.turns(&mut archiver, 2).await;
     let end = server.position();
     server.scrapes(3);
-    server.damage(5);
+    let _damaged = server.damage(5);
     server.rotate();
     server.scrapes(2);
     rig.turns(&mut archiver, 3).await;
@@ -284,7 +284,7 @@ async fn damage_at_the_end_of_the_log_that_the_server_repairs_forks() {
     server.scrapes(2);
     rig.turns(&mut archiver, 2).await;
     server.scrapes(3);
-    server.damage(5);
+    let _damaged = server.damage(5);
     rig.turns(&mut archiver, 3).await;
     let all = server.written(LogKind::Wal);
     server.repair(0, 5);
