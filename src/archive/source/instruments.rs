@@ -53,6 +53,7 @@ pub struct ArchiverMetrics {
     upload_failures: Family<SourceLabel, Counter>,
     clock_steps: Family<SourceLabel, Counter>,
     spool_mode: Family<ModeLabels, Gauge>,
+    running: Family<SourceLabel, Gauge>,
 }
 
 impl ArchiverMetrics {
@@ -105,7 +106,18 @@ impl ArchiverMetrics {
             "1 for how the archiver keeps files: links, or descriptors where it may not link",
             new.spool_mode.clone(),
         );
+        metrics.register(
+            &name("running"),
+            "1 while the source is archived, also before the store answers; 0 once that failed for good",
+            new.running.clone(),
+        );
         new
+    }
+
+    /// Shows whether a source is archived.
+    pub fn show_running(&self, source: &SourceName, running: bool) {
+        let label = SourceLabel { source: source.to_string() };
+        self.running.get_or_create(&label).set(i64::from(running));
     }
 
     /// Returns the metrics of one source.

@@ -206,10 +206,10 @@ impl LogTail {
     /// Returns up to where a segment still has the records that were read, and whether others follow.
     fn compare(&self, number: u32, new: Segment) -> Result<(u64, bool)> {
         let Some(old) = self.watch.segment(number) else { return Ok((0, true)) };
-        let there = File::open(self.watch.path(number))?;
+        let there = self.watch.open_segment(number, new, &self.spool)?;
         let kept = if old.inode == 0 {
             // Only its size is known: what is left of it is taken for what was read.
-            File::open(self.watch.path(number)).map(Arc::new)
+            Ok(Arc::clone(&there))
         } else {
             self.spool.open_kept(&spool_name(self.watch.log(), number, old.inode))
         };

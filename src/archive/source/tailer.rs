@@ -2,14 +2,15 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::collect::{Collector, LoggedDelete, SealedPiece, SharedDigests, lock_digests};
 use super::log_tail::{LogTail, Reached};
-use super::segments::{Found, Listing, LogWatch, Segment, kept_segments};
+use super::segments::{Found, LogWatch};
 use super::sightings::Sightings;
 use super::spool::Spool;
+use super::waiting::{Waiting, look_at_both};
 use crate::archive::{
     Archive, ArchiveError, ArchiveView, Digest, Event, EventKind, Fork, ForkReason, LogPosition, Position,
     SealedDigest, Stamp,
@@ -74,34 +75,34 @@ pub(super) struct Tailer {
 }
 
 impl Tailer {
-    /// Begins where the archive ends, with the segments that an earlier archiver kept.
-    pub(super) fn open(
+    /// Begins where the archive ends, with what was kept and seen until then.
+    pub(super) fn new(
         archive: Archive,
         random: Random,
-        data_dir: &Path,
         spool: Arc<Spool>,
+        Waiting { wal, wbl, sightings, .. }: Waiting,
         view: Option<&ArchiveView>,
         digests: SharedDigests,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let timeline = view.and_then(ArchiveView::newest_timeline);
-        let tail = |log: LogKind| -> io::Result<LogTail> {
+        let tail = |mut watch: LogWatch| {
+            let log = watch.log();
             let end = timeline.and_then(|timeline| timeline.end.of(log));
             let last = timeline.and_then(|timeline| timeline.pieces(log).last());
-            let mut known = kept_segments(log, &spool)?;
-            expect_position(&mut known, end);
-            let watch = LogWatch::new(log, data_dir, known);
-            Ok(LogTail::new(watch, Arc::clone(&spool), end, last.map_or(0, |piece| piece.after_ms)))
+            if let Some(end) = end {
+                watch.expect(end);
+            }
+            LogTail::new(watch, Arc::clone(&spool), end, last.map_or(0, |piece| piece.after_ms))
         };
-        let (wal, wbl) = (tail(LogKind::Wal)?, tail(LogKind::Wbl)?);
-        Ok(Self {
+        Self {
             archive,
             random,
+            wal: tail(wal),
+            wbl: tail(wbl),
             spool,
-            wal,
-            wbl,
             timeline: timeline.map_or(0, |timeline| timeline.number),
             digests,
-            sightings: Sightings::new(),
+            sightings,
             stuck: None,
             differs: false,
             fork: None,
@@ -110,27 +111,20 @@ impl Tailer {
             alive_ms: timeline.map_or(0, |timeline| timeline.last_made.wall_ms),
             restart_seen: false,
             restart_told: None,
-        })
+        }
     }
 
-    /// Looks how far the logs are written. The log of out-of-order samples comes first, so that each of its series is
-    /// found in what is seen of the WAL. Returns whether it is known how far they are: where they differ from what is
-    /// known, what was seen before is read first.
+    /// Looks how far the logs are written. Returns whether that is known: where they differ from what is known, what was
+    /// seen before is read first.
     pub(super) fn look(&mut self, now: Stamp, thorough: bool) -> io::Result<bool> {
-        if self.differs {
+        if self.differs && !thorough {
             return Ok(false);
         }
-        let wbl = self.wbl.watch.look(thorough, &self.spool)?;
-        let wal = self.wal.watch.look(thorough, &self.spool)?;
-        let (Found::End(wbl), Found::End(wal)) = (wbl, wal) else {
+        let found = look_at_both((&mut self.wal.watch, &mut self.wbl.watch), thorough, &self.spool)?;
+        let Some((wal, wbl)) = found.filter(|_| !self.differs) else {
             self.differs = true;
             return Ok(false);
         };
-        if self.wal.watch.is_gone() {
-            let folder = self.wal.watch.folder().display();
-            let reason = format!("{folder} holds no segment any more: is the volume mounted?");
-            return Err(io::Error::new(io::ErrorKind::NotFound, reason));
-        }
         let Some(wal) = wal else { return Ok(true) };
         if self.timeline == 0 {
             self.timeline = 1;
@@ -446,13 +440,5 @@ impl LoggedDelete {
             block: None,
             detail: self.detail,
         }
-    }
-}
-
-/// Makes sure that the last archived segment counts as known, even if nothing of it was kept.
-fn expect_position(known: &mut Listing, end: Option<LogPosition>) {
-    if let Some(LogPosition { segment, offset }) = end {
-        let expected = known.entry(segment).or_insert(Segment { inode: 0, size: 0 });
-        expected.size = expected.size.max(offset);
     }
 }

@@ -75,6 +75,16 @@ impl Rig {
     }
 
     pub(super) async fn archiver(&self) -> Archiver {
+        self.open_at_once(self.opening().await).await
+    }
+
+    /// Gives an archiver its archive, which the store must have.
+    pub(super) async fn open_at_once(&self, opening: Opening) -> Archiver {
+        let known = opening::read(&self.archive(), &random_from_seed(3)).await.unwrap();
+        opening.opened(known).await.unwrap()
+    }
+
+    pub(super) async fn opening(&self) -> Opening {
         Archiver::open(self.settings(), self.parts(), self.stop.clone()).await.unwrap()
     }
 
