@@ -66,7 +66,7 @@ pub use piece::{
 };
 pub use retention::{RestorePoint, RetentionPlan, RetentionPolicy, plan_retention};
 pub use roll_up::{RollUp, RollUpReport, RollUpSettings};
-pub use source::{Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
+pub use source::{Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings, Opening};
 pub use target::{Resolved, Target, cut_in_piece, resolve_at, ways_to};
 pub use verify::{Verify, VerifyFinding, VerifyLevel, VerifyProgress, VerifyReport, VerifySettings};
 pub use view::{ArchiveView, MissingRecords, PieceCut, Timeline};

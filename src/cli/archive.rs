@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use tokio::task::JoinSet;
 
+use super::archive_fleet::Fleet;
 use super::archive_upkeep::{Upkeep, UpkeepCommand, UpkeepMetrics};
 use super::compose::{Base, bind, stop_signal};
-use super::encryption::{EncryptionArgs, check_goes_on};
+use super::encryption::EncryptionArgs;
 use super::flags::{CommonArgs, positive_duration};
 use super::jobs::{JobsArgs, scheduler};
 use super::lock::LockArgs;
 use super::{Failure, archive_upkeep, job_kinds, print_line};
-use crate::archive::{Archive, Archiver, ArchiverMetrics, ArchiverParts, ArchiverSettings};
+use crate::archive::{ArchiverMetrics, ArchiverParts, ArchiverSettings};
 use crate::catalog::CatalogSettings;
 use crate::model::{ErrorKind, SourceName};
 use crate::runtime::Shutdown;
@@ -138,6 +138,7 @@ impl RunArgs {
             flush: self.flush,
             poll: self.poll,
             digest_range: self.digest_range,
+            continue_plaintext: self.continue_plaintext,
         };
         Ok(entries.into_iter().map(settings).collect())
     }
@@ -154,13 +155,10 @@ pub(super) async fn run(command: ArchiveCommand) -> Result<(), Failure> {
 async fn archive(args: &RunArgs) -> Result<(), Failure> {
     args.common.start_logging();
     let (settings, jobs) = (args.settings()?, args.jobs.read()?);
-    let base = Base::start(&args.common, CatalogSettings::default(), true).await?;
+    // The store may be away: the archivers keep what is there, and check the store once it answers.
+    let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
     let envelope = args.encryption.sealing(&base.random)?;
-    let bucket = args.lock.apply(base.bucket.clone(), &base.clock).await?;
-    for ArchiverSettings { source, .. } in &settings {
-        let archive = Archive::new(bucket.clone(), envelope.clone(), source.clone());
-        check_goes_on(&archive, args.continue_plaintext).await?;
-    }
+    let bucket = args.lock.apply_unchecked(base.bucket.clone(), &base.clock)?;
     let upkeep = Upkeep::new(&base, bucket.clone(), envelope.clone());
     let metrics = UpkeepMetrics::registered(&base.metrics);
     let kinds = archive_upkeep::provide(job_kinds::declared(), &upkeep, Some(args.lock.mode.of()), &metrics);
@@ -179,13 +177,8 @@ async fn archive(args: &RunArgs) -> Result<(), Failure> {
     };
     let jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
     let stop = Shutdown::new();
-    let mut archivers = JoinSet::new();
     let names: Vec<String> = settings.iter().map(|settings| settings.source.to_string()).collect();
-    for settings in settings {
-        let archiver = Archiver::open(settings, parts.clone(), stop.clone()).await?;
-        archivers.spawn(archiver.run());
-    }
-    base.readiness.set(true);
+    let mut fleet = Fleet::start(settings, &parts, &stop, &base.readiness).await;
     print_line(format_args!("perennial {} archive", env!("CARGO_PKG_VERSION")));
     print_line(format_args!("  sources       {}", names.join(", ")));
     print_line(format_args!("  HTTP          http://{address}"));
@@ -197,14 +190,12 @@ async fn archive(args: &RunArgs) -> Result<(), Failure> {
         _ = &mut listener => {
             outcome = Err(Failure::new(ErrorKind::Internal, "the HTTP listener has ended; restart the process"));
         }
-        Some(ended) = archivers.join_next() => outcome = archived(ended),
+        ended = fleet.ended() => outcome = ended,
     }
     base.readiness.set(false);
     stop.start();
     // The others store what they have, whatever ended the first one.
-    while let Some(ended) = archivers.join_next().await {
-        outcome = outcome.and(archived(ended));
-    }
+    outcome = outcome.and(fleet.ended().await);
     base.shutdown.start();
     jobs.await.map_err(|e| Failure::new(ErrorKind::Internal, e))?;
     if !listener.is_finished() {
@@ -212,13 +203,4 @@ async fn archive(args: &RunArgs) -> Result<(), Failure> {
     }
     print_line("stopped");
     outcome
-}
-
-fn archived(
-    ended: Result<Result<(), crate::archive::ArchiveError>, tokio::task::JoinError>,
-) -> Result<(), Failure> {
-    match ended {
-        Ok(archived) => archived.map_err(Failure::from),
-        Err(panicked) => Err(Failure::new(ErrorKind::Internal, panicked)),
-    }
 }

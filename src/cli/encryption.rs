@@ -6,7 +6,6 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::Failure;
-use crate::archive::{Archive, ArchiveError};
 use crate::envelope::{AgeKeys, Envelope};
 use crate::model::ErrorKind;
 use crate::runtime::Random;
@@ -59,52 +58,6 @@ impl EncryptionArgs {
         let envelope = Envelope::encrypting(Arc::new(keys));
         Ok(if self.allow_plaintext { envelope.allowing_plaintext() } else { envelope })
     }
-}
-
-/// So many of an archive's newest pieces are asked for how they were stored, should some be gone.
-const NEWEST_PIECES: usize = 8;
-
-/// Refuses to go on in plaintext where an archive's newest objects are encrypted: a flag that was lost is no decision.
-pub(super) async fn check_goes_on(archive: &Archive, in_plaintext: bool) -> Result<(), Failure> {
-    let source = archive.source();
-    let seals = archive.envelope().is_encrypting();
-    match (newest_is_sealed(archive).await?, seals) {
-        (Some(true), false) if !in_plaintext => {
-            let message = format!(
-                "the archive of {source} is encrypted and this archiver has no keys: give --encryption.recipients-file \
-                 as before, or --encryption.continue-plaintext to store what comes as it is"
-            );
-            return Err(Failure::new(ErrorKind::Invalid, message));
-        }
-        (Some(true), false) => tracing::warn!(%source, "an encrypted archive goes on in plaintext"),
-        (Some(false), true) => tracing::warn!(
-            %source,
-            "encryption begins in an archive of plain objects: they stay as they are, and to read them \
-             --encryption.allow-plaintext is needed"
-        ),
-        _ => {}
-    }
-    Ok(())
-}
-
-/// Returns whether an archive's newest piece is sealed; nothing where it has none that is there.
-async fn newest_is_sealed(archive: &Archive) -> Result<Option<bool>, ArchiveError> {
-    let view = match archive.load().await {
-        Ok(view) => view,
-        Err(ArchiveError::NoSource(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let pieces =
-        view.timelines.values().rev().flat_map(|known| known.wal.iter().rev().chain(known.wbl.iter().rev()));
-    for piece in pieces.take(NEWEST_PIECES) {
-        match archive.read_stored(&piece.key(archive.source())).await {
-            Ok(stored) => return Ok(Some(Envelope::is_sealed(&stored))),
-            // Verifying tells of it.
-            Err(ArchiveError::Missing { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

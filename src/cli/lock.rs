@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::Failure;
 use super::flags::positive_duration;
-use crate::bucket::{Bucket, LockMode, LockSettings};
+use crate::bucket::{Bucket, BucketError, LockMode, LockSettings};
 use crate::model::ErrorKind;
 use crate::runtime::Clock;
 
@@ -58,14 +58,21 @@ impl ModeArgs {
 impl LockArgs {
     /// Returns the bucket with locks on what is created from now on, where that was asked for.
     pub(super) async fn apply(&self, bucket: Bucket, clock: &Arc<dyn Clock>) -> Result<Bucket, Failure> {
+        let bucket = self.apply_unchecked(bucket, clock)?;
+        bucket.check_lock().await.map_err(refused)?;
+        Ok(bucket)
+    }
+
+    /// Does so without asking the store whether it can lock: whoever writes asks first.
+    pub(super) fn apply_unchecked(&self, bucket: Bucket, clock: &Arc<dyn Clock>) -> Result<Bucket, Failure> {
         let Some(retain) = self.retain else { return Ok(bucket) };
         let retain_ms = i64::try_from(retain.as_millis()).unwrap_or(i64::MAX);
         let settings = LockSettings { mode: self.mode.of(), retain_ms };
-        bucket.with_lock(settings, Arc::clone(clock)).await.map_err(|error| {
-            let reason = crate::model::error_chain(&error);
-            let kind =
-                if error.kind() == ErrorKind::Internal { ErrorKind::Unavailable } else { error.kind() };
-            Failure::new(kind, format!("--lock.retain: {reason}"))
-        })
+        bucket.with_unchecked_lock(settings, Arc::clone(clock)).map_err(refused)
     }
+}
+
+fn refused(error: BucketError) -> Failure {
+    let kind = if error.kind() == ErrorKind::Internal { ErrorKind::Unavailable } else { error.kind() };
+    Failure::new(kind, format!("--lock.retain: {}", crate::model::error_chain(&error)))
 }

@@ -15,6 +15,7 @@
 //! | 7 | not confirmed |
 
 mod archive;
+mod archive_fleet;
 mod archive_upkeep;
 mod blocks;
 mod compose;

@@ -1,10 +1,11 @@
 //! The archiver's loop.
 
 mod bases;
+mod looks;
+mod opening;
 mod server;
 
 use std::collections::VecDeque;
-use std::io::ErrorKind as IoErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,16 +17,16 @@ use self::bases::BaseWatch;
 use super::base::MadeBase;
 use super::collect::SharedDigests;
 use super::facts::FactsClient;
-use super::instruments::{ArchiverMetrics, Instruments, seconds};
+use super::instruments::{ArchiverMetrics, seconds};
 use super::publish::SealedObjects;
-use super::scan::{KEPT, Scan};
+use super::scan::Scan;
 use super::seed::seed;
-use super::spool::{Spool, SpoolMode};
+use super::spool::Spool;
 use super::tailer::{Batch, Tailer};
 use super::upload::Uploader;
 use crate::archive::{
-    Archive, ArchiveError, ArchiveView, Base, ChainEnd, DigestBuilder, ENTRY_FORMAT, Entry, Event, EventKind,
-    ForkReason, ServerFacts, Stamp, UnknownFields,
+    ArchiveError, Base, ChainEnd, ENTRY_FORMAT, Entry, Event, EventKind, ForkReason, ServerFacts, Stamp,
+    UnknownFields,
 };
 use crate::bucket::Bucket;
 use crate::envelope::Envelope;
@@ -39,9 +40,6 @@ const SCAN_MS: i64 = 1_000;
 
 /// A batch is read before its time where so many bytes wait.
 const EAGER_BYTES: u64 = 1 << 20;
-
-/// The wall clock was set where it moves so much against the other one.
-const CLOCK_STEP_MS: i64 = 2_000;
 
 /// Which server is archived, and how often.
 #[derive(Debug, Clone)]
@@ -58,6 +56,8 @@ pub struct ArchiverSettings {
     pub poll: Duration,
     /// What each digest covers, of sample time.
     pub digest_range: Duration,
+    /// Whether an archive whose newest objects are encrypted may be gone on with in plaintext.
+    pub continue_plaintext: bool,
 }
 
 /// What an archiver works with.
@@ -76,6 +76,8 @@ pub struct ArchiverParts {
     /// Metrics of all archivers of the process.
     pub metrics: ArchiverMetrics,
 }
+
+pub use opening::Opening;
 
 type Task<T> = Option<JoinHandle<T>>;
 
@@ -109,6 +111,10 @@ pub struct Archiver {
     announced: bool,
     last_batch_ms: i64,
     last_entry: Stamp,
+    /// The last look that found how far the logs are.
+    last_look: Stamp,
+    /// Whether the looks since then failed, and when that was said.
+    blind: Option<i64>,
     last_scan_ms: i64,
     last_ask_ms: i64,
     /// The wall clock less the other one.
@@ -116,87 +122,20 @@ pub struct Archiver {
 }
 
 impl Archiver {
-    /// Reads the archive's end and opens the spool.
+    /// Opens the spool and begins to watch the logs. The store is not asked yet.
     ///
     /// # Errors
-    /// An archive that cannot be read, a data directory that is not there or that another archiver works in.
+    /// A data directory that is not there or that another archiver works in, or an address that is none.
     pub async fn open(
         settings: ArchiverSettings,
         parts: ArchiverParts,
         stop: Shutdown,
-    ) -> Result<Self, ArchiveError> {
-        let ArchiverParts { bucket, envelope, cpu, clock, random, metrics } = parts;
-        let instruments = metrics.of(&settings.source);
-        let spool = Arc::new(open_spool(&settings, &instruments)?);
-        let archive = Archive::new(bucket, envelope, settings.source.clone());
-        let view = match archive.load().await {
-            Ok(view) => Some(view),
-            Err(ArchiveError::NoSource(_)) => None,
-            Err(error) => return Err(error),
-        };
-        let in_data_dir = |source| ArchiveError::File { path: settings.data_dir.clone(), source };
-        let range_ms = i64::try_from(settings.digest_range.as_millis()).unwrap_or(i64::MAX);
-        let digests = Arc::new(Mutex::new(DigestBuilder::new(range_ms, clock.now_ms())));
-        let read_to = view.as_ref().and_then(ArchiveView::newest_timeline).map(|timeline| timeline.end.wal);
-        let mut tailer = Tailer::open(
-            archive.clone(),
-            random.clone(),
-            &settings.data_dir,
-            Arc::clone(&spool),
-            view.as_ref(),
-            Arc::clone(&digests),
-        )
-        .map_err(in_data_dir)?;
-        spool.release_folder(KEPT).map_err(in_data_dir)?;
-        let now = Stamp { wall_ms: clock.now_ms(), monotonic_ms: clock.monotonic_ms() };
-        if let Some(view) = &view {
-            if let Some((first_ms, _)) = view.window_ms() {
-                instruments.window_start.set(seconds(first_ms));
-            }
-            super::resume::check_newest_piece(&archive, view, &mut tailer, now).await?;
-        }
-        let server = settings.prometheus_url.as_deref().map(FactsClient::new).transpose().map_err(|e| {
-            ArchiveError::Invalid(format!("--prometheus.url cannot be used: {}", error_chain(&e)))
-        })?;
-        let facts = view.as_ref().and_then(|view| view.servers.last()).map(|(_, facts)| facts.clone());
-        let last_base = view.as_ref().and_then(|view| view.bases.last()).cloned().map(Arc::new);
-        tokio::spawn(seed(Arc::clone(&digests), settings.data_dir.clone(), read_to, cpu.clone()));
-        Ok(Self {
-            digests,
-            id: random.ulid(now.wall_ms),
-            uploader: Uploader { archive, cpu, random, clock, stop, instruments },
-            settings,
-            spool,
-            tailer: Arc::new(Mutex::new(tailer)),
-            end: view.as_ref().map_or_else(ChainEnd::default, |view| view.end),
-            publishing: None,
-            storing_since: None,
-            more: false,
-            watch: BaseWatch::new(view.as_ref()),
-            scans: VecDeque::new(),
-            making: None,
-            last_base,
-            bases: VecDeque::new(),
-            unreadable: Vec::new(),
-            events: Vec::new(),
-            server,
-            asking: None,
-            facts_are_news: facts.is_some(),
-            facts,
-            announced: false,
-            last_batch_ms: i64::MIN,
-            last_entry: view.as_ref().map_or(now, |view| Stamp { wall_ms: view.last_made.wall_ms, ..now }),
-            last_scan_ms: i64::MIN,
-            last_ask_ms: i64::MIN,
-            drift_ms: now.wall_ms.saturating_sub(now.monotonic_ms),
-        })
+    ) -> Result<Opening, ArchiveError> {
+        Opening::open(settings, parts, stop).await
     }
 
     /// Archives until the stop, then stores what is left.
-    ///
-    /// # Errors
-    /// Another archiver of the same source, keys that cannot encrypt, or a store that does not take what is left.
-    pub async fn run(mut self) -> Result<(), ArchiveError> {
+    async fn run(mut self) -> Result<(), ArchiveError> {
         let mut ticks = tokio::time::interval(self.settings.poll);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stop = self.uploader.stop.clone();
@@ -223,7 +162,7 @@ impl Archiver {
         if scan_due {
             self.last_scan_ms = now.monotonic_ms;
             self.scan().await?;
-            self.uploader.instruments.spool_bytes.set(i64::try_from(self.spool.bytes()).unwrap_or(i64::MAX));
+            self.show_spool().await?;
         }
         self.ask(now);
         self.make_next();
@@ -244,47 +183,29 @@ impl Archiver {
         lock(&self.tailer)
     }
 
-    async fn look(&self, now: Stamp, thorough: bool) -> Result<(), ArchiveError> {
-        let tailer = Arc::clone(&self.tailer);
-        let looked = self.uploader.cpu.run(move || lock(&tailer).look(now, thorough)).await?;
-        if let Err(error) = looked {
-            let source = &self.settings.source;
-            tracing::warn!(%source, %error, "cannot look at the server's logs, trying again");
-        }
-        Ok(())
-    }
-
-    fn check_clock(&mut self, now: Stamp) {
-        let drift_ms = now.wall_ms.saturating_sub(now.monotonic_ms);
-        let step_ms = drift_ms.saturating_sub(self.drift_ms);
-        self.drift_ms = drift_ms;
-        if step_ms.saturating_abs() > CLOCK_STEP_MS {
-            self.uploader.instruments.clock_steps.inc();
-            let detail = format!("the wall clock was set by {step_ms} ms");
-            tracing::warn!(source = %self.settings.source, step_ms, "the wall clock was set");
-            self.tailer().clock_stepped(now, detail);
-        }
-    }
-
     fn is_due(&self, now: Stamp) -> bool {
-        let tailer = self.tailer();
-        if !tailer.has_begun() {
-            return false;
-        }
+        let (has_news, eager) = {
+            let tailer = self.tailer();
+            if !tailer.has_begun() {
+                return false;
+            }
+            let eager = tailer.waits_since().is_some() && tailer.unread_bytes() >= EAGER_BYTES;
+            (tailer.has_news(), eager)
+        };
         let flush_ms = i64::try_from(self.settings.flush.as_millis()).unwrap_or(i64::MAX);
-        let news = tailer.has_news()
+        let news = has_news
             || !self.events.is_empty()
             || !self.bases.is_empty()
             || self.facts_are_news
             || !self.announced;
         self.more
+            || eager
             || (news && now.monotonic_ms.saturating_sub(self.last_batch_ms) >= flush_ms)
             || self.heartbeat_is_due(now)
-            || (tailer.waits_since().is_some() && tailer.unread_bytes() >= EAGER_BYTES)
     }
 
     fn heartbeat_is_due(&self, now: Stamp) -> bool {
-        now.monotonic_ms.saturating_sub(self.last_entry.monotonic_ms) >= HEARTBEAT_MS
+        self.sees(now) && now.monotonic_ms.saturating_sub(self.last_entry.monotonic_ms) >= HEARTBEAT_MS
     }
 
     fn says_nothing(&self, batch: &Batch) -> bool {
@@ -338,7 +259,7 @@ impl Archiver {
     }
 
     fn entry(&mut self, batch: Batch) -> (Entry, SealedObjects) {
-        let made = self.now();
+        let made = self.knows_until();
         let mut events = std::mem::take(&mut self.events);
         events.extend(batch.events);
         let server = std::mem::take(&mut self.facts_are_news).then(|| self.facts.clone()).flatten();
@@ -380,13 +301,6 @@ impl Archiver {
         Ok(())
     }
 
-    fn show_lag(&self, now: Stamp) {
-        let since = [self.storing_since, self.tailer().waits_since()].into_iter().flatten();
-        let oldest_ms = since.map(|stamp| stamp.monotonic_ms).min();
-        let lag_ms = oldest_ms.map_or(0, |oldest_ms| now.monotonic_ms.saturating_sub(oldest_ms));
-        self.uploader.instruments.lag.set(seconds(lag_ms));
-    }
-
     /// Looks a last time and stores what is left.
     async fn finish(&mut self) -> Result<(), ArchiveError> {
         for task in
@@ -418,28 +332,6 @@ impl Archiver {
             stuck = self.publishing.is_none();
         }
     }
-}
-
-fn open_spool(settings: &ArchiverSettings, instruments: &Instruments) -> Result<Spool, ArchiveError> {
-    let path = settings.data_dir.clone();
-    let spool = Spool::open(&path).map_err(|source| match source.kind() {
-        IoErrorKind::WouldBlock => ArchiveError::Locked(path),
-        IoErrorKind::NotFound => ArchiveError::Invalid(format!(
-            "{} is not a directory: give the one of --storage.tsdb.path",
-            path.display()
-        )),
-        _ => ArchiveError::File { path, source },
-    })?;
-    let source = &settings.source;
-    match spool.mode() {
-        SpoolMode::Links => instruments.show_mode("links"),
-        SpoolMode::Descriptors => {
-            instruments.show_mode("descriptors");
-            tracing::warn!(%source, "the data directory cannot be written: files are held open instead of linked, and \
-                what the server deletes while no archiver runs is lost");
-        }
-    }
-    Ok(spool)
 }
 
 fn lock(tailer: &Mutex<Tailer>) -> MutexGuard<'_, Tailer> {

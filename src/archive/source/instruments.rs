@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::spool::SpoolMode;
 use crate::archive::ForkReason;
 use crate::model::SourceName;
 use crate::runtime::Metrics;
@@ -52,6 +53,7 @@ pub struct ArchiverMetrics {
     upload_failures: Family<SourceLabel, Counter>,
     clock_steps: Family<SourceLabel, Counter>,
     spool_mode: Family<ModeLabels, Gauge>,
+    running: Family<SourceLabel, Gauge>,
 }
 
 impl ArchiverMetrics {
@@ -101,10 +103,21 @@ impl ArchiverMetrics {
         );
         metrics.register(
             &name("spool_mode"),
-            "1 for how the archiver keeps files: links, or descriptors where it may not write",
+            "1 for how the archiver keeps files: links, or descriptors where it may not link",
             new.spool_mode.clone(),
         );
+        metrics.register(
+            &name("running"),
+            "1 while the source is archived, also before the store answers; 0 once that failed for good",
+            new.running.clone(),
+        );
         new
+    }
+
+    /// Shows whether a source is archived.
+    pub fn show_running(&self, source: &SourceName, running: bool) {
+        let label = SourceLabel { source: source.to_string() };
+        self.running.get_or_create(&label).set(i64::from(running));
     }
 
     /// Returns the metrics of one source.
@@ -157,8 +170,11 @@ impl Instruments {
         self.all.forks.get_or_create(&labels).inc();
     }
 
-    pub(super) fn show_mode(&self, mode: &'static str) {
-        self.all.spool_mode.get_or_create(&ModeLabels { source: self.source.clone(), mode }).set(1);
+    pub(super) fn show_mode(&self, mode: SpoolMode) {
+        for (of, name) in [(SpoolMode::Links, "links"), (SpoolMode::Descriptors, "descriptors")] {
+            let labels = ModeLabels { source: self.source.clone(), mode: name };
+            self.all.spool_mode.get_or_create(&labels).set(i64::from(of == mode));
+        }
     }
 }
 

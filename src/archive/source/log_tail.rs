@@ -9,7 +9,7 @@ use super::segments::{Listing, LogWatch, Segment, spool_name};
 use super::spool::Spool;
 use super::walk::{WalkEnd, common_boundary, walk};
 use crate::archive::{LogPosition, Stamp};
-use crate::tsdb::wal::PAGE_BYTES;
+use crate::tsdb::wal::{Damage, PAGE_BYTES};
 
 /// How far a log was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub(super) enum Reached {
     Restart(u32),
     /// Records are missing before what follows.
     Lost(String),
+    /// The rest of a segment can never be read; the next one was begun.
+    Damaged(String),
+    /// What the last segment holds cannot be read as it is now: it may still be written.
+    Unreadable(String),
 }
 
 /// Where a log goes on after the server changed what was there.
@@ -93,12 +97,7 @@ impl LogTail {
             let passed = at.segment < target.segment;
             match self.read_segment((at, to), segment, seen, into, budget) {
                 Ok(WalkEnd::Enough) => return Ok(Reached::Budget),
-                Ok(WalkEnd::Damaged(damage)) if passed => {
-                    tracing::warn!(log = ?self.watch.log(), segment = at.segment, %damage, "records after damage are not archived");
-                }
-                Ok(WalkEnd::Damaged(damage)) => {
-                    tracing::debug!(log = ?self.watch.log(), segment = at.segment, %damage, "damage at the end of the log");
-                }
+                Ok(WalkEnd::Damaged(damage)) => return Ok(self.meet_damage(at.segment, &damage, into, seen)),
                 Ok(WalkEnd::Range) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self.lose(at, into, seen)),
                 Err(error) => return Err(error),
@@ -170,6 +169,15 @@ impl LogTail {
         Reached::Lost(format!("records after {at} are gone, the next segment is {found}"))
     }
 
+    /// Passes over the rest of a damaged segment where the server has left that.
+    fn meet_damage(&mut self, segment: u32, damage: &Damage, into: &mut Collector, seen: Stamp) -> Reached {
+        let detail = format!("segment {segment} of the {:?} is damaged: {damage}", self.watch.log());
+        let Some(next) = self.watch.after(segment) else { return Reached::Unreadable(detail) };
+        into.cut(seen);
+        self.cursor = Some(LogPosition { segment: next, offset: 0 });
+        Reached::Damaged(format!("{detail}; records after that are not archived"))
+    }
+
     /// What comes next does not follow what was read: records between are lost.
     pub(super) fn skip_lost(&mut self) {
         self.end = self.cursor;
@@ -198,10 +206,10 @@ impl LogTail {
     /// Returns up to where a segment still has the records that were read, and whether others follow.
     fn compare(&self, number: u32, new: Segment) -> Result<(u64, bool)> {
         let Some(old) = self.watch.segment(number) else { return Ok((0, true)) };
-        let there = File::open(self.watch.path(number))?;
+        let there = self.watch.open_segment(number, new, &self.spool)?;
         let kept = if old.inode == 0 {
             // Only its size is known: what is left of it is taken for what was read.
-            File::open(self.watch.path(number)).map(Arc::new)
+            Ok(Arc::clone(&there))
         } else {
             self.spool.open_kept(&spool_name(self.watch.log(), number, old.inode))
         };

@@ -5,6 +5,9 @@
 //! the logs: blocks, tombstones, the checkpoint. The server *diverges* where what is there does not go on from what was
 //! read.
 //!
+//! Before all that the archive is read, which waits for the store as long as it must: the logs are looked at and kept
+//! meanwhile.
+//!
 //! Flow, every `poll`: a look at both logs, `wbl/` first. Every second a scan as well. Every `flush`, or sooner where
 //! much is waiting:
 //! 1. sightings are read in order, records go into pieces, with the time of each sighting as a mark;
@@ -36,13 +39,15 @@ mod log_tail;
 mod publish;
 mod resume;
 mod scan;
+mod sealed_before;
 mod seed;
 mod segments;
 mod sightings;
 mod spool;
 mod tailer;
 mod upload;
+mod waiting;
 mod walk;
 
-pub use archiver::{Archiver, ArchiverParts, ArchiverSettings};
+pub use archiver::{Archiver, ArchiverParts, ArchiverSettings, Opening};
 pub use instruments::ArchiverMetrics;

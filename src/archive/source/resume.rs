@@ -7,38 +7,46 @@ use super::walk::walk;
 use crate::archive::{Archive, ArchiveError, ArchiveView, Piece, Stamp};
 use crate::model::{ErrorKind, error_chain};
 
-/// Compares the newest piece of the WAL with the segment that it was read from. Where that holds something else, the
-/// segment is read again on a new timeline. What is missing or too short is found by the first look.
-pub(super) async fn check_newest_piece(
+/// Reads the newest piece of the WAL, where it can be.
+pub(super) async fn newest_piece(
     archive: &Archive,
     view: &ArchiveView,
-    tailer: &mut Tailer,
-    now: Stamp,
-) -> Result<(), ArchiveError> {
-    let Some(entry) = view.newest_timeline().and_then(|timeline| timeline.wal.last()) else { return Ok(()) };
-    let Some(path) = tailer.wal_path(entry.segment) else { return Ok(()) };
-    let Ok(file) = File::open(&path) else { return Ok(()) };
-    let piece = match archive.read_piece(entry).await {
-        Ok(piece) => piece,
-        Err(ArchiveError::Envelope { source, .. }) => {
-            let source_name = archive.source();
+) -> Result<Option<Piece>, ArchiveError> {
+    let Some(entry) = view.newest_timeline().and_then(|timeline| timeline.wal.last()) else {
+        return Ok(None);
+    };
+    let source = archive.source();
+    match archive.read_piece(entry).await {
+        Ok(piece) => Ok(Some(piece)),
+        Err(ArchiveError::Envelope { source: error, .. }) => {
             tracing::info!(
-                source = %source_name,
-                error = error_chain(&source),
+                %source,
+                error = error_chain(&error),
                 "the newest piece cannot be compared with the log without the secret keys"
             );
-            return Ok(());
+            Ok(None)
         }
         // What is archived is damaged: verifying tells, and what comes is archived all the same.
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            let source = archive.source();
             tracing::error!(%source, error = error_chain(&error), "the newest piece cannot be compared with the log");
-            return Ok(());
+            Ok(None)
         }
-        Err(error) => return Err(error),
-    };
-    if differs(&file, &piece).map_err(|source| ArchiveError::File { path, source })? {
-        tailer.reread(entry.segment, now);
+        Err(error) => Err(error),
+    }
+}
+
+/// Compares the newest piece of the WAL with the segment that it was read from. Where that holds something else, the
+/// segment is read again on a new timeline. What is missing or too short is found by the first look.
+pub(super) fn compare_newest_piece(
+    piece: &Piece,
+    tailer: &mut Tailer,
+    now: Stamp,
+) -> Result<(), ArchiveError> {
+    let segment = piece.header().segment;
+    let Some(path) = tailer.wal_path(segment) else { return Ok(()) };
+    let Ok(file) = File::open(&path) else { return Ok(()) };
+    if differs(&file, piece).map_err(|source| ArchiveError::File { path, source })? {
+        tailer.reread(segment, now);
     }
     Ok(())
 }

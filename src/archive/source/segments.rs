@@ -1,10 +1,11 @@
 //! What a log of the server consists of, look by look.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Result};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::LogPosition;
 use super::spool::Spool;
@@ -37,11 +38,22 @@ pub(super) struct LogWatch {
     /// What was seen, and what is kept of it although the server has deleted it.
     known: Listing,
     first_live: Option<u32>,
+    gone: bool,
+    /// What differs from what is known, kept until it is taken.
+    aside: Listing,
 }
 
 impl LogWatch {
-    pub(super) fn new(log: LogKind, data_dir: &Path, known: Listing) -> Self {
-        Self { log, dir: data_dir.join(folder(log)), known, first_live: None }
+    /// Begins with the segments that an earlier archiver kept.
+    pub(super) fn open(log: LogKind, data_dir: &Path, spool: &Spool) -> Result<Self> {
+        let (dir, known) = (data_dir.join(folder(log)), kept_segments(log, spool)?);
+        Ok(Self { log, dir, known, first_live: None, gone: false, aside: Listing::new() })
+    }
+
+    /// Makes sure that the last archived segment counts as known, even if nothing of it was kept.
+    pub(super) fn expect(&mut self, end: LogPosition) {
+        let expected = self.known.entry(end.segment).or_insert(Segment { inode: 0, size: 0 });
+        expected.size = expected.size.max(end.offset);
     }
 
     pub(super) fn log(&self) -> LogKind {
@@ -71,6 +83,15 @@ impl LogWatch {
         self.first_live
     }
 
+    /// Returns whether there is no segment any more, although some were known.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     pub(super) fn path(&self, number: u32) -> PathBuf {
         self.dir.join(format!("{number:08}"))
     }
@@ -78,19 +99,59 @@ impl LogWatch {
     /// Looks how far the log is written. A quick look stats the last segment; a thorough one lists them all.
     pub(super) fn look(&mut self, thorough: bool, spool: &Spool) -> Result<Found> {
         if !thorough && self.look_at_last()? {
+            self.gone = false;
             return Ok(Found::End(self.end()));
         }
         let found = list_segments(&self.dir)?;
+        self.gone = found.is_empty() && !self.known.is_empty();
         if found.is_empty() {
-            // Not started yet, or a log of out-of-order samples that the server has removed.
+            // Not started yet, a log of out-of-order samples that the server has removed, or a volume that is away.
             self.first_live = None;
             return Ok(Found::End(self.end()));
         }
-        if let Some(number) = first_difference(&self.known, &found) {
-            return Ok(Found::Differs(number, found));
+        if first_difference(&self.known, &found).is_some() {
+            let found = self.keep_aside(&found, spool)?;
+            // Nothing differs where the log changed again while it was kept: the next look sees that.
+            let number = first_difference(&self.known, &found);
+            return Ok(number.map_or(Found::End(self.end()), |number| Found::Differs(number, found)));
         }
         self.take(found, spool)?;
         Ok(Found::End(self.end()))
+    }
+
+    /// Keeps what differs until what was seen before is read, which may take as long as the store is away. Returns it
+    /// with what the server has truncated since.
+    fn keep_aside(&mut self, found: &Listing, spool: &Spool) -> Result<Listing> {
+        let first = found.keys().next().copied().unwrap_or(0);
+        let changed = |number: u32, segment: &Segment| {
+            number >= first && found.get(&number).is_none_or(|now| now.inode != segment.inode)
+        };
+        let left: Vec<(u32, Segment)> =
+            self.aside.iter().filter(|(n, segment)| changed(**n, segment)).map(|(n, s)| (*n, *s)).collect();
+        for (number, segment) in left {
+            self.aside.remove(&number);
+            if self.known.get(&number).is_none_or(|known| known.inode != segment.inode) {
+                spool.release(&spool_name(self.log, number, segment.inode))?;
+            }
+        }
+        for (&number, &segment) in found {
+            match spool.keep(&spool_name(self.log, number, segment.inode), &self.path(number)) {
+                Ok(()) => {
+                    self.aside.insert(number, segment);
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.aside.clone())
+    }
+
+    /// Opens a segment as a listing has it.
+    pub(super) fn open_segment(&self, number: u32, segment: Segment, spool: &Spool) -> Result<Arc<File>> {
+        match spool.open_kept(&spool_name(self.log, number, segment.inode)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => File::open(self.path(number)).map(Arc::new),
+            opened => opened,
+        }
     }
 
     /// Returns whether only the last segment grew, if anything did.
@@ -118,12 +179,17 @@ impl LogWatch {
         for (number, segment) in found {
             match spool.keep(&spool_name(self.log, number, segment.inode), &self.path(number)) {
                 Ok(()) => {}
-                // Deleted between listing and linking: the next look sees what is left.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    // Deleted between listing and linking: the next look sees what is left.
+                    if self.aside.get(&number).is_none_or(|aside| aside.inode != segment.inode) {
+                        continue;
+                    }
+                }
                 Err(error) => return Err(error),
             }
             self.known.insert(number, segment);
         }
+        self.aside.clear();
         Ok(())
     }
 
@@ -217,7 +283,7 @@ pub(super) fn list_segments(dir: &Path) -> Result<Listing> {
 }
 
 /// Returns the segments that an earlier archiver kept, by number; where it kept two of one number, the larger one.
-pub(super) fn kept_segments(log: LogKind, spool: &Spool) -> Result<Listing> {
+fn kept_segments(log: LogKind, spool: &Spool) -> Result<Listing> {
     let mut listing = Listing::new();
     for (name, inode, size) in spool.list(folder(log))? {
         let Some((number, _)) = name.split_once('-') else { continue };

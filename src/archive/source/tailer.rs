@@ -2,14 +2,15 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::collect::{Collector, LoggedDelete, SealedPiece, SharedDigests, lock_digests};
 use super::log_tail::{LogTail, Reached};
-use super::segments::{Found, Listing, LogWatch, Segment, kept_segments};
+use super::segments::{Found, LogWatch};
 use super::sightings::Sightings;
 use super::spool::Spool;
+use super::waiting::{Waiting, look_at_both};
 use crate::archive::{
     Archive, ArchiveError, ArchiveView, Digest, Event, EventKind, Fork, ForkReason, LogPosition, Position,
     SealedDigest, Stamp,
@@ -19,6 +20,9 @@ use crate::runtime::Random;
 
 /// At most so many bytes of the logs are in memory at once, as they are stored there.
 const BATCH_BYTES: u64 = 8 << 20;
+
+/// How often the same failure is told.
+const SAY_AGAIN_MS: i64 = 10_000;
 
 /// What the next entry is to say of the logs.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ pub(super) struct Tailer {
     /// 0 before the first one.
     timeline: u32,
     sightings: Sightings,
+    /// Whether what was seen could not be read, and when that was said.
+    stuck: Option<i64>,
     /// Whether the logs no longer go on from what is known; what was seen before is read first.
     differs: bool,
     fork: Option<Fork>,
@@ -69,34 +75,35 @@ pub(super) struct Tailer {
 }
 
 impl Tailer {
-    /// Begins where the archive ends, with the segments that an earlier archiver kept.
-    pub(super) fn open(
+    /// Begins where the archive ends, with what was kept and seen until then.
+    pub(super) fn new(
         archive: Archive,
         random: Random,
-        data_dir: &Path,
         spool: Arc<Spool>,
+        Waiting { wal, wbl, sightings, .. }: Waiting,
         view: Option<&ArchiveView>,
         digests: SharedDigests,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let timeline = view.and_then(ArchiveView::newest_timeline);
-        let tail = |log: LogKind| -> io::Result<LogTail> {
+        let tail = |mut watch: LogWatch| {
+            let log = watch.log();
             let end = timeline.and_then(|timeline| timeline.end.of(log));
             let last = timeline.and_then(|timeline| timeline.pieces(log).last());
-            let mut known = kept_segments(log, &spool)?;
-            expect_position(&mut known, end);
-            let watch = LogWatch::new(log, data_dir, known);
-            Ok(LogTail::new(watch, Arc::clone(&spool), end, last.map_or(0, |piece| piece.after_ms)))
+            if let Some(end) = end {
+                watch.expect(end);
+            }
+            LogTail::new(watch, Arc::clone(&spool), end, last.map_or(0, |piece| piece.after_ms))
         };
-        let (wal, wbl) = (tail(LogKind::Wal)?, tail(LogKind::Wbl)?);
-        Ok(Self {
+        Self {
             archive,
             random,
+            wal: tail(wal),
+            wbl: tail(wbl),
             spool,
-            wal,
-            wbl,
             timeline: timeline.map_or(0, |timeline| timeline.number),
             digests,
-            sightings: Sightings::new(),
+            sightings,
+            stuck: None,
             differs: false,
             fork: None,
             events: Vec::new(),
@@ -104,22 +111,21 @@ impl Tailer {
             alive_ms: timeline.map_or(0, |timeline| timeline.last_made.wall_ms),
             restart_seen: false,
             restart_told: None,
-        })
+        }
     }
 
-    /// Looks how far the logs are written. The log of out-of-order samples comes first, so that each of its series is
-    /// found in what is seen of the WAL.
-    pub(super) fn look(&mut self, now: Stamp, thorough: bool) -> io::Result<()> {
-        if self.differs {
-            return Ok(());
+    /// Looks how far the logs are written. Returns whether that is known: where they differ from what is known, what was
+    /// seen before is read first.
+    pub(super) fn look(&mut self, now: Stamp, thorough: bool) -> io::Result<bool> {
+        if self.differs && !thorough {
+            return Ok(false);
         }
-        let wbl = self.wbl.watch.look(thorough, &self.spool)?;
-        let wal = self.wal.watch.look(thorough, &self.spool)?;
-        let (Found::End(wbl), Found::End(wal)) = (wbl, wal) else {
+        let found = look_at_both((&mut self.wal.watch, &mut self.wbl.watch), thorough, &self.spool)?;
+        let Some((wal, wbl)) = found.filter(|_| !self.differs) else {
             self.differs = true;
-            return Ok(());
+            return Ok(false);
         };
-        let Some(wal) = wal else { return Ok(()) };
+        let Some(wal) = wal else { return Ok(true) };
         if self.timeline == 0 {
             self.timeline = 1;
             self.known_before = wal.segment;
@@ -131,7 +137,7 @@ impl Tailer {
         if self.sightings.is_read() {
             self.note_quiet();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Returns where the logs stood at the newest look, where they go on from what is known.
@@ -225,14 +231,14 @@ impl Tailer {
         let since = self.waits_since();
         let mut wal = Collector::new(self.timeline, LogKind::Wal, Arc::clone(&self.digests));
         let mut wbl = Collector::new(self.timeline, LogKind::Wbl, Arc::clone(&self.digests));
-        let broken = self.collect(&mut wal, &mut wbl);
+        let broken = self.collect(&mut wal, &mut wbl, now);
         let mut events = std::mem::take(&mut self.events);
         let position = self.position();
         events.extend(wal.deletes.drain(..).map(|delete| delete.into_event(position)));
         let mut pieces = wal.seal(&self.archive, &self.random)?;
         pieces.extend(wbl.seal(&self.archive, &self.random)?);
-        if let Some(reached) = broken {
-            self.broke(reached, now);
+        if let Some(broken) = broken {
+            self.broke(broken, now);
         }
         // Where nothing could be read, the next try comes in its time.
         let progress = !pieces.is_empty() || self.sightings.is_read();
@@ -250,23 +256,29 @@ impl Tailer {
         closed.into_iter().map(seal).collect()
     }
 
-    /// Reads sighting by sighting, the WAL before the log of out-of-order samples, until the batch is full.
-    fn collect(&mut self, wal: &mut Collector, wbl: &mut Collector) -> Option<Reached> {
-        let (mut budget, mut last, mut broken) = (BATCH_BYTES, None, None);
+    /// Reads sighting by sighting, the WAL before the log of out-of-order samples, until the batch is full. Returns what
+    /// breaks the timeline.
+    fn collect(
+        &mut self,
+        wal: &mut Collector,
+        wbl: &mut Collector,
+        now: Stamp,
+    ) -> Option<(LogKind, Reached)> {
+        let (mut budget, mut last, mut broken, mut unread) = (BATCH_BYTES, None, None, None);
         while let Some(next) = self.sightings.next() {
             last = Some(next.first);
             match self.wal.read_to(next.wal, next.first, wal, &mut budget) {
                 Ok(Reached::Target) => wal.mark(next.first),
                 Ok(Reached::Budget) => break,
                 Ok(Reached::Restart(segment)) if segment < self.known_before => continue,
-                Ok(reached) => {
-                    broken = Some(reached);
-                    break;
-                }
-                Err(error) => {
-                    self.warn_unread(LogKind::Wal, &error);
-                    break;
-                }
+                // The server changed the log since: this is all that was ever there.
+                Ok(Reached::Unreadable(_)) if self.differs => wal.mark(next.first),
+                Ok(Reached::Unreadable(detail)) => unread = Some((LogKind::Wal, detail)),
+                Ok(reached) => broken = Some((LogKind::Wal, reached)),
+                Err(error) => unread = Some((LogKind::Wal, error.to_string())),
+            }
+            if broken.is_some() || unread.is_some() {
+                break;
             }
             match next.wbl.map(|end| self.wbl.read_to(end, next.first, wbl, &mut budget)) {
                 None | Some(Ok(Reached::Target)) => wbl.mark(next.first),
@@ -277,10 +289,13 @@ impl Tailer {
                     self.wbl.skip_lost();
                     continue;
                 }
-                Some(Err(error)) => {
-                    self.warn_unread(LogKind::Wbl, &error);
-                    break;
-                }
+                Some(Ok(Reached::Unreadable(_))) if self.differs => wbl.mark(next.first),
+                Some(Ok(Reached::Unreadable(detail))) => unread = Some((LogKind::Wbl, detail)),
+                Some(Ok(reached)) => broken = Some((LogKind::Wbl, reached)),
+                Some(Err(error)) => unread = Some((LogKind::Wbl, error.to_string())),
+            }
+            if broken.is_some() || unread.is_some() {
+                break;
             }
             self.sightings.done();
             self.note_quiet();
@@ -289,11 +304,26 @@ impl Tailer {
             wal.cut(seen);
             wbl.cut(seen);
         }
+        self.note_unread(unread, now);
         broken
     }
 
-    fn warn_unread(&self, log: LogKind, error: &io::Error) {
-        tracing::warn!(source = %self.archive.source(), ?log, %error, "cannot read the log, trying again");
+    /// Says now and then what cannot be read. It waits, so that the lag tells of it.
+    fn note_unread(&mut self, unread: Option<(LogKind, String)>, now: Stamp) {
+        let Some((log, error)) = unread else {
+            self.stuck = None;
+            return;
+        };
+        let said = self.stuck.filter(|said| now.monotonic_ms.saturating_sub(*said) < SAY_AGAIN_MS);
+        if said.is_none() {
+            tracing::warn!(source = %self.archive.source(), ?log, error, "cannot read the log, trying again");
+        }
+        self.stuck = said.or(Some(now.monotonic_ms));
+    }
+
+    /// Returns up to when everything was read, where what came then cannot be.
+    pub(super) fn stuck_since(&self) -> Option<Option<Stamp>> {
+        self.stuck.map(|_| self.sightings.read_until())
     }
 
     fn note_quiet(&mut self) {
@@ -303,7 +333,7 @@ impl Tailer {
         }
     }
 
-    fn broke(&mut self, reached: Reached, now: Stamp) {
+    fn broke(&mut self, (log, reached): (LogKind, Reached), now: Stamp) {
         match reached {
             Reached::Restart(segment) => {
                 self.restart_seen = true;
@@ -311,13 +341,17 @@ impl Tailer {
                 let kinds = (ForkReason::Restart, EventKind::Restart);
                 self.begin_timeline(kinds, self.alive_ms, now, detail);
             }
-            Reached::Lost(detail) => {
+            Reached::Lost(detail) | Reached::Damaged(detail) => {
                 let kinds = (ForkReason::Gap, EventKind::Gap);
                 self.begin_timeline(kinds, self.alive_ms, now, detail);
-                self.wal.skip_lost();
-                self.wal.after_ms = 0;
+                let tail = match log {
+                    LogKind::Wal => &mut self.wal,
+                    LogKind::Wbl => &mut self.wbl,
+                };
+                tail.skip_lost();
+                tail.after_ms = 0;
             }
-            Reached::Target | Reached::Budget => {}
+            Reached::Target | Reached::Budget | Reached::Unreadable(_) => {}
         }
     }
 
@@ -406,13 +440,5 @@ impl LoggedDelete {
             block: None,
             detail: self.detail,
         }
-    }
-}
-
-/// Makes sure that the last archived segment counts as known, even if nothing of it was kept.
-fn expect_position(known: &mut Listing, end: Option<LogPosition>) {
-    if let Some(LogPosition { segment, offset }) = end {
-        let expected = known.entry(segment).or_insert(Segment { inode: 0, size: 0 });
-        expected.size = expected.size.max(offset);
     }
 }

@@ -347,7 +347,7 @@ async fn what_retention_drops_and_marks_meanwhile_is_no_finding() {
     let mut rig = Rig::new(8, START_MS);
     rig.live(60).await;
     let (cpu, progress) = (Cpu::start(1).unwrap(), VerifyProgress::default());
-    let run = Verify { archive: &rig.archive, cpu: &cpu, now_ms: rig.now_ms, progress: &progress };
+    let run = Verify { archive: &rig.archive, cpu: &cpu, progress: &progress };
     let mut report = VerifyReport::new(rig.archive.source().clone(), VerifyLevel::L1);
     let (links, _) = run.catalog(&mut report).await.unwrap();
     let inventory = Inventory::of(&links);

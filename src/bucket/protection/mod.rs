@@ -147,15 +147,40 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::NoObjectLock`] where the bucket has none, a duration of nothing, or the store's failure.
     pub async fn with_lock(self, settings: LockSettings, clock: Arc<dyn Clock>) -> Result<Self, BucketError> {
+        let locked = self.with_unchecked_lock(settings, clock)?;
+        locked.check_lock().await?;
+        Ok(locked)
+    }
+
+    /// Returns the bucket with a lock on every object that is created from now on, without asking the store for that:
+    /// [`Bucket::check_lock`] does, before anything is created.
+    ///
+    /// # Errors
+    /// A duration of nothing.
+    pub fn with_unchecked_lock(
+        self,
+        settings: LockSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BucketError> {
         if settings.retain_ms <= 0 {
             let reason = "an object lock needs a duration above 0".to_owned();
             return Err(BucketError::Config { reason });
         }
-        match self.protection().await?.object_lock {
-            ObjectLock::On(_) | ObjectLock::Unknown => {}
-            ObjectLock::Off | ObjectLock::Unsupported => return Err(self.no_object_lock()),
-        }
         Ok(Self { lock: Some(CreateLock { settings, clock }), ..self })
+    }
+
+    /// Makes sure that the store can lock, where objects are to be locked.
+    ///
+    /// # Errors
+    /// [`BucketError::NoObjectLock`] where the bucket has none, or the store's failure.
+    pub async fn check_lock(&self) -> Result<(), BucketError> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
+        match self.protection().await?.object_lock {
+            ObjectLock::On(_) | ObjectLock::Unknown => Ok(()),
+            ObjectLock::Off | ObjectLock::Unsupported => Err(self.no_object_lock()),
+        }
     }
 
     /// Returns the lock of an object, or nothing where it is not locked.

@@ -19,7 +19,7 @@ enum Listing {
     Same,
     /// The server changed it meanwhile.
     Changing,
-    Kept(Scan),
+    Kept(Box<Scan>),
 }
 
 /// What is known of the data directory beside the logs.
@@ -65,7 +65,8 @@ fn list_and_keep(
     if !due && before.is(&signature) {
         return Ok(Listing::Same);
     }
-    Ok(keep(data_dir, spool, logs, (signature, before))?.map_or(Listing::Changing, Listing::Kept))
+    Ok(keep(data_dir, spool, logs, (signature, before))?
+        .map_or(Listing::Changing, |scan| Listing::Kept(Box::new(scan))))
 }
 
 impl Archiver {
@@ -76,7 +77,7 @@ impl Archiver {
         let (before, due) = (self.watch.before.clone(), self.watch.due);
         let scanned = self.uploader.cpu.run(move || list_and_keep(&data_dir, &spool, logs, &before, due));
         match scanned.await? {
-            Ok(Listing::Kept(scan)) => self.take_scan(scan),
+            Ok(Listing::Kept(scan)) => self.take_scan(*scan),
             Ok(Listing::Same) => self.watch.still_so(logs.seen.wall_ms),
             Ok(Listing::Changing) => {}
             // Something was deleted while it was looked at: the next scan sees what is left.

@@ -1,12 +1,15 @@
+mod blind;
 mod blocks;
 mod digests;
 mod divergence;
 mod rig;
+mod waiting;
 
 use rig::{Rig, Server};
 
 use super::*;
-use crate::archive::{EventKind, RollUp, RollUpSettings, Target};
+use crate::archive::source::waiting::Waiting;
+use crate::archive::{Archive, DigestBuilder, EventKind, RollUp, RollUpSettings, Target};
 use crate::bucket::LogKind;
 use crate::bucket::tests::failing::Fault;
 use crate::runtime::random_from_seed;
@@ -286,8 +289,8 @@ async fn files_are_held_open_where_nothing_may_be_written() {
     let spool = Arc::new(Spool::descriptors(rig.dir.path()));
     let random = random_from_seed(5);
     let digests = Arc::new(Mutex::new(DigestBuilder::new(3_600_000, rig::START_MS)));
-    let mut tailer =
-        Tailer::open(rig.archive(), random, rig.dir.path(), Arc::clone(&spool), None, digests).unwrap();
+    let waiting = Waiting::open(rig.dir.path(), &spool).unwrap();
+    let mut tailer = Tailer::new(rig.archive(), random, Arc::clone(&spool), waiting, None, digests);
     let at = |ms: i64| Stamp { wall_ms: rig::START_MS + ms, monotonic_ms: ms };
     tailer.look(at(0), true).unwrap();
     server.rotate();

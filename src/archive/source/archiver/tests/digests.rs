@@ -9,7 +9,8 @@ impl Rig {
     async fn digesting(&self) -> Archiver {
         let settings =
             ArchiverSettings { digest_range: Duration::from_millis(RANGE_MS as u64), ..self.settings() };
-        Archiver::open(settings, self.parts(), self.stop.clone()).await.unwrap()
+        let opening = Archiver::open(settings, self.parts(), self.stop.clone()).await.unwrap();
+        self.open_at_once(opening).await
     }
 
     /// Scrapes each second, as the clock goes.

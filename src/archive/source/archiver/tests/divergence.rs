@@ -234,3 +234,66 @@ async fn a_delete_in_the_log_is_an_event_before_its_record() {
     assert!(event.detail.contains("1 series"), "{event:?}");
     assert!(event.at_ms > rig::START_MS);
 }
+
+#[tokio::test]
+async fn damage_in_a_segment_that_the_server_left_is_a_gap() {
+    let rig = Rig::new();
+    let (mut server, mut archiver) = (rig.server(), rig.archiver().await);
+    server.scrapes(2);
+    rig.turns(&mut archiver, 2).await;
+    let end = server.position();
+    server.scrapes(3);
+    let _damaged = server.damage(5);
+    server.rotate();
+    server.scrapes(2);
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    assert_eq!(newest(&view).fork.reason, ForkReason::Gap, "{:?}", view.events);
+    assert!(newest(&view).fork.at.unwrap().wal > end, "what could be read is archived");
+    assert_eq!(newest(&view).wal[0].start_position(), LogPosition { segment: 1, offset: 0 });
+    let event = view.events.iter().find(|event| event.kind == EventKind::Gap).unwrap();
+    assert!(event.detail.contains("segment 0 of the Wal is damaged"), "{event:?}");
+    assert_eq!(archiver.uploader.instruments.lag.get(), 0.0);
+}
+
+#[tokio::test]
+async fn damage_at_the_end_of_the_log_waits_for_what_the_server_makes_of_it() {
+    let rig = Rig::new();
+    let (mut server, mut archiver) = (rig.server(), rig.archiver().await);
+    server.scrapes(2);
+    rig.turns(&mut archiver, 2).await;
+    let before = rig.view().await;
+    server.scrapes(3);
+    let put_right = server.damage(5);
+    rig.turns(&mut archiver, 20).await;
+    let lag = archiver.uploader.instruments.lag.get();
+    assert!((19.0..21.0).contains(&lag), "{lag}");
+    assert!(rig.view().await.last_made.wall_ms <= before.last_made.wall_ms + 2_000);
+    put_right();
+    rig.turns(&mut archiver, 2).await;
+    let view = rig.view().await;
+    assert_eq!(view.timelines.len(), 1);
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, server.written(LogKind::Wal));
+    assert_eq!(archiver.uploader.instruments.lag.get(), 0.0);
+}
+
+#[tokio::test]
+async fn damage_at_the_end_of_the_log_that_the_server_repairs_forks() {
+    let rig = Rig::new();
+    let (mut server, mut archiver) = (rig.server(), rig.archiver().await);
+    server.scrapes(2);
+    rig.turns(&mut archiver, 2).await;
+    server.scrapes(3);
+    let _damaged = server.damage(5);
+    rig.turns(&mut archiver, 3).await;
+    let all = server.written(LogKind::Wal);
+    server.repair(0, 5);
+    server.scrapes(1);
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    assert_eq!(newest(&view).fork.reason, ForkReason::Repair, "{:?}", view.events);
+    let mut expected = all[..5].to_vec();
+    expected.extend(server.written(LogKind::Wal)[all.len()..].iter().cloned());
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, expected);
+    assert_eq!(archiver.uploader.instruments.lag.get(), 0.0);
+}

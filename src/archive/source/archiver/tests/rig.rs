@@ -60,6 +60,7 @@ impl Rig {
             flush: Duration::from_secs(1),
             poll: Duration::from_millis(50),
             digest_range: Duration::from_secs(3_600),
+            continue_plaintext: false,
         }
     }
 
@@ -75,6 +76,16 @@ impl Rig {
     }
 
     pub(super) async fn archiver(&self) -> Archiver {
+        self.open_at_once(self.opening().await).await
+    }
+
+    /// Gives an archiver its archive, which the store must have.
+    pub(super) async fn open_at_once(&self, opening: Opening) -> Archiver {
+        let known = opening::read(&self.archive(), false, &random_from_seed(3)).await.unwrap();
+        opening.opened(known).await.unwrap()
+    }
+
+    pub(super) async fn opening(&self) -> Opening {
         Archiver::open(self.settings(), self.parts(), self.stop.clone()).await.unwrap()
     }
 
@@ -276,6 +287,20 @@ impl Server {
             written += record.len();
             self.wal.append(&record);
         }
+    }
+
+    /// Flips a bit in the newest segment, so many bytes before its end; returns what puts it right again.
+    pub(super) fn damage(&self, before_end: u64) -> impl Fn() + use<> {
+        let path = self.wal.path();
+        let flip = move || {
+            let mut bytes = fs::read(&path).unwrap();
+            let at = bytes.len() - before_end as usize;
+            bytes[at] ^= 1;
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &bytes[at..=at], at as u64).unwrap();
+        };
+        flip();
+        flip
     }
 
     pub(super) fn late_sample(&mut self) {
