@@ -24,7 +24,7 @@ const DAY_MS: i64 = 86_400_000;
 pub struct RetentionPolicy {
     /// Every second of so many milliseconds before the newest entry.
     pub window_ms: i64,
-    /// The newest restore point of each of so many hours.
+    /// The newest restore point of each of so many hours before the window.
     pub hourly: u32,
     /// Of so many days.
     pub daily: u32,
@@ -158,7 +158,7 @@ pub fn plan_retention(
     let prefix = links[..prefix].partition_point(|link| made_ms(link).1 < window_start_ms);
     let mut kept = Kept::default();
     kept.range(view, (window_start_ms.min(earliest_ms(&links[prefix..])), i64::MAX));
-    let points = restore_points(view, policy);
+    let points = restore_points(view, policy, window_start_ms);
     for (index, _) in &points {
         kept.base(view, *index);
     }
@@ -168,7 +168,7 @@ pub fn plan_retention(
         }
     }
     let (chapter, dropped_bases, dropped_pieces) = condense(&links[..prefix], view, &kept, id);
-    let points = points.into_iter().map(|(_, point)| point).filter(|p| p.at_ms < window_start_ms).collect();
+    let points = points.into_iter().map(|(_, point)| point).collect();
     let plan = RetentionPlan { window_start_ms, points, dropped_bases, dropped_pieces, chapter };
     check_plan(&plan, links, prefix, view, &kept)?;
     Ok(plan)
@@ -183,8 +183,12 @@ fn earliest_ms(links: &[Link]) -> i64 {
     bases.chain(pieces).min().unwrap_or(i64::MAX)
 }
 
-/// Returns the bases that the policy keeps, with their place in the view.
-fn restore_points(view: &ArchiveView, policy: &RetentionPolicy) -> Vec<(usize, RestorePoint)> {
+/// Returns the bases before the window that the policy keeps, with their place in the view.
+fn restore_points(
+    view: &ArchiveView,
+    policy: &RetentionPolicy,
+    window_start_ms: i64,
+) -> Vec<(usize, RestorePoint)> {
     type Period = fn(DateTime<chrono::Utc>) -> i64;
     let tiers: [(&'static str, u32, Period); 5] = [
         ("hourly", policy.hourly, |t| t.timestamp().div_euclid(3_600)),
@@ -198,6 +202,9 @@ fn restore_points(view: &ArchiveView, policy: &RetentionPolicy) -> Vec<(usize, R
         let mut periods = BTreeSet::new();
         for (index, base) in view.bases.iter().enumerate().rev() {
             let at_ms = base.seen.wall_ms;
+            if at_ms >= window_start_ms {
+                continue;
+            }
             let Some(time) = DateTime::from_timestamp_millis(at_ms) else { continue };
             if periods.len() >= count as usize && !periods.contains(&period(time)) {
                 break;

@@ -44,7 +44,7 @@ const RETENTION: [Parameter; 8] = [
         default: Some("7d"),
         about: "every second of this long before the newest entry stays restorable",
     },
-    number("hourly", "48", "the newest restore point of each of so many hours, those of the window included"),
+    number("hourly", "48", "the newest restore point of each of so many hours before the window"),
     number("daily", "35", "of so many days"),
     number("weekly", "12", "of so many weeks"),
     number("monthly", "24", "of so many months"),

@@ -109,7 +109,7 @@ pub(super) struct RetainArgs {
     /// Every second of so long before the newest entry stays restorable.
     #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = positive_duration)]
     window: Duration,
-    /// The newest restore point of each of so many hours, counted back from the newest entry, the window included.
+    /// Beyond the window, the newest restore point of each of so many hours before it.
     #[arg(long, default_value_t = 48, value_name = "N")]
     hourly: u32,
     /// Of so many days.
