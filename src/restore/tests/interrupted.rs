@@ -218,7 +218,10 @@ async fn a_relative_time_goes_on_with_what_was_begun() {
     assert_eq!(rig.run(&until).await.unwrap_err().kind(), ErrorKind::Conflict);
     let later = RestoreRequest { target_moves: true, ..later };
     let report = rig.run(&later).await.unwrap();
-    assert_eq!(report.target_text, rig.plan(&RestoreRequest { to: "x".into(), ..request }).await.unwrap().target_text);
+    assert_eq!(
+        report.target_text,
+        rig.plan(&RestoreRequest { to: "x".into(), ..request }).await.unwrap().target_text
+    );
     assert!(report.warnings.iter().any(|warning| warning.contains("--restart")), "{:?}", report.warnings);
 }
 
@@ -232,4 +235,18 @@ async fn a_journal_of_a_newer_version_is_left_alone() {
     let error = rig.run(&request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     rig.run(&RestoreRequest { restart: true, ..request }).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_room_that_is_needed_counts_links_not_at_all_and_rewritten_blocks_twice() {
+    let rig = some_blocks().await;
+    let request = RestoreRequest::new(Target::AsOf(rig.now_ms), rig.to());
+    let fresh = rig.plan(&request).await.unwrap();
+    let block_bytes: u64 = fresh.blocks.iter().map(|block| block.size_bytes).sum();
+    let older = RestoreRequest { for_version: Some(ServerVersion::new(2, 42)), ..request.clone() };
+    let rewritten = rig.plan(&older).await.unwrap();
+    assert_eq!(rewritten.disk.needed_bytes, fresh.disk.needed_bytes + block_bytes);
+    rig.run(&request).await.unwrap();
+    let delta = rig.plan(&RestoreRequest { delta: true, ..request }).await.unwrap();
+    assert_eq!(delta.disk.needed_bytes, fresh.disk.needed_bytes - block_bytes);
 }
