@@ -210,10 +210,9 @@ pub(super) fn merge_table(report: &MergeReport) -> String {
             table.add_row([name, text]);
         }
     }
-    let restored = report.restored.as_ref().map_or_else(String::new, |report| {
-        format!("{} blocks of the archive, {} built of its log\n", report.blocks, report.head_blocks)
-    });
-    format!("{restored}{table}\nStart: prometheus --storage.tsdb.path {} ...", report.to.display())
+    let (blocks, built) = (report.restored.blocks, report.restored.head_blocks);
+    let restored = format!("{blocks} blocks of the archive, {built} built of its log");
+    format!("{restored}\n{table}\nStart: prometheus --storage.tsdb.path {} ...", report.to.display())
 }
 
 pub(super) fn check_table(report: &DirReport) -> String {

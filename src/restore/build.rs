@@ -13,7 +13,7 @@ use super::inventory::BlockInventory;
 use super::plan::RestorePlan;
 use super::progress::{Phase, Progress};
 use super::records::LogRecords;
-use super::request::{HeadMode, ServerVersion};
+use super::request::{HeadMode, RestoreRequest, ServerVersion};
 use super::rewrite::{READS_EVERYTHING, Rewrite, read_meta};
 use super::segments::SegmentFiles;
 use super::tombstones::write_tombstones;
@@ -43,8 +43,7 @@ pub(super) struct Facts {
 }
 
 /// Returns whether blocks pass through the builder, so that their files are staged first.
-pub(super) fn rewrites_blocks(plan: &RestorePlan) -> bool {
-    let request = &plan.request;
+pub(super) fn rewrites_blocks(request: &RestoreRequest) -> bool {
     !request.selectors.is_empty() || request.for_version.is_some_and(|version| version < READS_EVERYTHING)
 }
 
@@ -103,7 +102,7 @@ pub(super) async fn build(
         let (logs, data) = (logs.clone(), place.data());
         // A rewritten block may turn out empty and be left out: then nothing but this keeps the server from replaying
         // what lies before its end.
-        let cut_off_ms = rewrites_blocks(plan).then_some(cut_off_ms);
+        let cut_off_ms = rewrites_blocks(&plan.request).then_some(cut_off_ms);
         let rules = RecordRules {
             until_ms,
             from_ms: with_blocks.then_some(tail_ms).max(cut_off_ms),
@@ -141,7 +140,7 @@ async fn complete_blocks(
     plan: &RestorePlan,
     facts: &Facts,
 ) -> Result<i64, RestoreError> {
-    let rewrites = rewrites_blocks(plan);
+    let rewrites = rewrites_blocks(&plan.request);
     let total_bytes = plan.inventory.blocks.iter().map(BlockInventory::plain_bytes).sum();
     context.progress.begin(Phase::Build, total_bytes);
     let jobs = plan.inventory.blocks.iter().map(|block| {

@@ -112,6 +112,7 @@ impl RestoreError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Archive(error) => error.kind(),
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::File { .. } | Self::Space { .. } | Self::Server(_) => ErrorKind::Unavailable,
             Self::Target { .. } | Self::Invalid(_) => ErrorKind::Invalid,
             Self::Locked { .. } => ErrorKind::Locked,

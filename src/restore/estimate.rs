@@ -44,6 +44,10 @@ pub(super) struct Work {
     fetch_bytes: u64,
     fetch_objects: u64,
     file_bytes: u64,
+    /// Of those, what is hard-linked out of the target.
+    local_bytes: u64,
+    /// What blocks may take once more, as they are rewritten beside the fetched ones.
+    rewritten_bytes: u64,
     stage_bytes: u64,
     plain_log_bytes: u64,
     head_samples: u64,
@@ -51,7 +55,12 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn of(inventory: &Inventory, fetch: PlannedFetch, log: PlannedLog, head: HeadMode) -> Self {
+    pub(super) fn of(
+        inventory: &Inventory,
+        fetch: PlannedFetch,
+        log: PlannedLog,
+        (head, rewrites): (HeadMode, bool),
+    ) -> Self {
         let file_bytes = inventory.blocks.iter().map(super::inventory::BlockInventory::plain_bytes).sum();
         let verbatim = head == HeadMode::Wal;
         let log_bytes = log.plain_bytes.saturating_add(log.checkpoint_bytes);
@@ -59,6 +68,8 @@ impl Work {
             fetch_bytes: fetch.stored_bytes,
             fetch_objects: fetch.objects,
             file_bytes,
+            local_bytes: fetch.local_bytes,
+            rewritten_bytes: if rewrites { file_bytes } else { 0 },
             stage_bytes: log.stored_bytes.saturating_add(log.checkpoint_bytes),
             plain_log_bytes: log_bytes,
             head_samples: if verbatim { 0 } else { log.samples },
@@ -66,10 +77,12 @@ impl Work {
         }
     }
 
-    /// Returns the room that it needs at its peak: files, staged pieces, the log and blocks of the head.
+    /// Returns the room that it needs at its peak: files that are not there yet, rewritten blocks,
+    /// staged pieces, the log and blocks of the head.
     pub(super) fn disk_bytes(&self) -> u64 {
         let head = self.head_samples.saturating_mul(BLOCK_BYTES_PER_SAMPLE);
-        let parts = [self.file_bytes, self.stage_bytes, self.wal_bytes, head, 16 << 20];
+        let files = self.file_bytes.saturating_sub(self.local_bytes).saturating_add(self.rewritten_bytes);
+        let parts = [files, self.stage_bytes, self.wal_bytes, head, 16 << 20];
         parts.into_iter().fold(0, u64::saturating_add)
     }
 }
@@ -103,7 +116,8 @@ pub(super) async fn estimate(
     let threads = context.threads as f64;
     let seconds = FIXED_SECONDS
         + fetch_seconds
-        + (work.file_bytes + work.plain_log_bytes) as f64 / (FILE_BYTES_PER_SECOND * threads)
+        + (work.file_bytes + work.rewritten_bytes + work.plain_log_bytes) as f64
+            / (FILE_BYTES_PER_SECOND * threads)
         + work.head_samples as f64 / (BUILD_SAMPLES_PER_SECOND * threads)
         + work.wal_bytes as f64 / WAL_BYTES_PER_SECOND;
     let rounded = |seconds: f64| (seconds * 10.0).round() / 10.0;

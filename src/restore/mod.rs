@@ -52,6 +52,7 @@ mod plan;
 mod progress;
 mod records;
 mod request;
+mod resume;
 mod rewrite;
 mod run;
 mod scratch;

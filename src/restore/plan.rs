@@ -1,18 +1,19 @@
 //! Says what a restore would do, before it does it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::RestoreError;
+use super::build::rewrites_blocks;
 use super::context::RestoreContext;
 use super::estimate::{Estimate, Work, estimate};
-use super::finish::FORMAT;
 use super::inventory::{Inventory, Obstacle, take_inventory};
-use super::journal::{Journal, Subject};
+use super::journal::Subject;
 use super::local::LocalFiles;
-use super::request::{HeadMode, RestoreRequest};
+use super::request::{HeadMode, RestoreRequest, ServerVersion};
+use super::resume::{adopting, subject_of, unfinished};
 use super::warnings::warnings;
 use super::workplace::{self, Workplace};
 use crate::archive::{
@@ -130,6 +131,17 @@ pub struct PlannedDisk {
     pub needed_bytes: u64,
     /// What is free where it writes; none where that cannot be told.
     pub free_bytes: Option<u64>,
+    /// What an unfinished restore has there already, which counts as room.
+    pub fetched_bytes: u64,
+}
+
+impl PlannedDisk {
+    /// Returns the refusal of a restore that has no room.
+    pub(super) fn shortage(&self, to: &Path) -> Option<RestoreError> {
+        let (needed_bytes, free_bytes) = (self.needed_bytes, self.free_bytes?);
+        let lacks = needed_bytes > free_bytes.saturating_add(self.fetched_bytes);
+        lacks.then(|| RestoreError::Space { path: to.to_owned(), needed_bytes, free_bytes })
+    }
 }
 
 /// Makes a plan: finds the position, a way to it whose objects are there, and what that takes.
@@ -246,10 +258,15 @@ async fn describe(
     let head = head_mode(request.head, log, !damaged.is_empty());
     let blocks = planned_blocks(&inventory, &local);
     let fetch = planned_fetch(&inventory, &local, log);
-    let work = Work::of(&inventory, fetch, log, head);
+    let work = Work::of(&inventory, fetch, log, (head, may_rewrite(view, request, resolved.written_ms)));
     let estimate = estimate(context, request, &inventory, work).await;
-    let needed_bytes = work.disk_bytes();
-    let free_bytes = workplace::free_bytes(&request.to);
+    let disk = PlannedDisk {
+        needed_bytes: work.disk_bytes(),
+        free_bytes: workplace::free_bytes(&request.to),
+        fetched_bytes: workplace::own_bytes(&Workplace::path_for(&request.to)?),
+    };
+    let mut warnings = warnings(context, view, request, &inventory);
+    warnings.extend(disk.shortage(&request.to).map(|error| error.to_string()));
     let mut missing = missing(resolved);
     if !damaged.is_empty() {
         missing.extend(undone_deletes(view, resolved));
@@ -272,8 +289,8 @@ async fn describe(
         head,
         selectors: request.selectors.iter().map(|selector| selector.text().to_owned()).collect(),
         estimate,
-        disk: PlannedDisk { needed_bytes, free_bytes },
-        warnings: warnings(context, view, request, &inventory),
+        disk,
+        warnings,
         loses: loses(view, request, &inventory, head),
         missing,
         to_confirm: Vec::new(),
@@ -297,6 +314,14 @@ fn head_mode(asked: HeadMode, log: PlannedLog, avoids_damage: bool) -> HeadMode 
         HeadMode::Auto => HeadMode::Wal,
         given => given,
     }
+}
+
+/// Returns whether blocks may have to be written anew: not for a version that is as new as the one that wrote them.
+fn may_rewrite(view: &ArchiveView, request: &RestoreRequest, written_ms: i64) -> bool {
+    let written = view.server_at(written_ms).and_then(|facts| facts.version.as_deref()?.parse().ok());
+    let older = |wanted: &ServerVersion| written.is_none_or(|written| *wanted < written);
+    rewrites_blocks(request)
+        && (!request.selectors.is_empty() || request.for_version.as_ref().is_some_and(older))
 }
 
 /// Deletes in blocks leave no trace in the log: with an older base their samples come back out of the log.
@@ -426,51 +451,6 @@ fn loses(view: &ArchiveView, request: &RestoreRequest, inventory: &Inventory, he
         loses.push("exemplars and metadata of series, which only the log holds".to_owned());
     }
     loses
-}
-
-/// Returns what an unfinished restore in the work directory was about, if it is the one that is asked for.
-fn unfinished(context: &RestoreContext, request: &RestoreRequest) -> Result<Option<Subject>, RestoreError> {
-    if request.restart {
-        return Ok(None);
-    }
-    let journal = Workplace::path_for(&request.to)?.join("journal");
-    let begun = Journal::read_subject(&journal)?;
-    Ok(begun.filter(|begun| begun.difference(&asked_like(context, request, begun)).is_none()))
-}
-
-/// Names what is asked for, with the choices of a restore that was begun.
-pub(super) fn asked_like(context: &RestoreContext, request: &RestoreRequest, begun: &Subject) -> Subject {
-    subject_of(context, &adopting(request, begun), (begun.position, begun.written_ms), begun.base)
-}
-
-/// Returns the request with the target of what was begun, where its own moves with the time.
-fn adopting(request: &RestoreRequest, begun: &Subject) -> RestoreRequest {
-    let begun = begun.target_like(request.target).filter(|_| request.target_moves);
-    RestoreRequest { target: begun.unwrap_or(request.target), ..request.clone() }
-}
-
-/// Names a restore for the journal.
-fn subject_of(
-    context: &RestoreContext,
-    request: &RestoreRequest,
-    (position, written_ms): (Position, i64),
-    base: (i64, Position),
-) -> Subject {
-    let mut output = vec![format!("{:?}", request.head)];
-    output.extend(request.selectors.iter().map(|selector| format!("match {}", selector.text())));
-    output.extend(request.for_version.map(|version| format!("for {version}")));
-    let (Target::AsOf(at_ms) | Target::Until(at_ms)) = request.target;
-    Subject {
-        format: FORMAT,
-        at_ms,
-        source: context.archive.source().to_string(),
-        target: target_text(request.target),
-        timeline: request.timeline,
-        output,
-        position,
-        written_ms,
-        base,
-    }
 }
 
 impl RestorePlan {

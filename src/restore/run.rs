@@ -14,9 +14,10 @@ use super::fetch::{Destinations, Fetcher, Limiter};
 use super::finish::{finish, remove_finished, settle};
 use super::inventory::{Inventory, Obstacle};
 use super::journal::Journal;
-use super::plan::{RestorePlan, asked_like, plan_around};
+use super::plan::{RestorePlan, plan_around};
 use super::progress::Phase;
 use super::request::RestoreRequest;
+use super::resume::asked_like;
 use super::workplace::{self, Workplace, sync_dirs};
 use crate::archive::ArchiveView;
 use crate::model::ErrorKind;
@@ -79,7 +80,9 @@ pub async fn run(
     if plan.request.restart {
         place.clear()?;
     }
-    check_space(&plan, &place)?;
+    if let Some(shortage) = plan.disk.shortage(&plan.to) {
+        return Err(shortage);
+    }
     let (plan, logs) = fetch_some_way(context, view, &place, plan).await?;
     let facts = facts(context, view, &plan);
     crash_point("restore.before-build");
@@ -142,17 +145,6 @@ fn check_confirmed(plan: &RestorePlan) -> Result<(), RestoreError> {
     Err(RestoreError::Unconfirmed(plan.to_confirm.join("; ")))
 }
 
-/// Refuses to begin what the disk has no room for. What an unfinished restore has fetched counts as room.
-fn check_space(plan: &RestorePlan, place: &Workplace) -> Result<(), RestoreError> {
-    let Some(free_bytes) = workplace::free_bytes(place.work()) else { return Ok(()) };
-    let needed_bytes = plan.disk.needed_bytes;
-    let fetched_bytes = bytes_below(place.work());
-    if needed_bytes <= free_bytes.saturating_add(fetched_bytes) {
-        return Ok(());
-    }
-    Err(RestoreError::Space { path: plan.to.clone(), needed_bytes, free_bytes })
-}
-
 pub(super) fn bytes_below(folder: &std::path::Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -194,7 +186,7 @@ async fn fetch_way(
     let failed = |error| Obstacle::of(crate::model::Ulid::nil(), error);
     let journal = Journal::open(&place.journal(), &plan.subject(context)).map_err(failed)?;
     let mut wanted = Destinations::of(&plan.inventory);
-    if rewrites_blocks(plan) {
+    if rewrites_blocks(&plan.request) {
         wanted.stage_blocks();
     }
     place.prune(&wanted.below("data"), &wanted.below("stage")).map_err(failed)?;

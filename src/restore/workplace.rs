@@ -272,6 +272,17 @@ pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Returns the size of what only a work directory has: hard links take no room of their own.
+pub(super) fn own_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => own_bytes(&entry.path()),
+        Ok(found) if found.nlink() == 1 => found.len(),
+        _ => 0,
+    });
+    sizes.fold(0, u64::saturating_add)
+}
+
 fn prune_folder(root: &Path, below: &Path, keep: &BTreeSet<PathBuf>) -> Result<(), RestoreError> {
     let folder = root.join(below);
     for entry in fs::read_dir(&folder).map_err(RestoreError::file(&folder))? {

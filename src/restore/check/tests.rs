@@ -38,6 +38,14 @@ async fn a_sound_directory_is_counted_and_has_no_findings() {
 }
 
 #[tokio::test]
+async fn a_directory_that_is_not_there_is_not_found() {
+    let (rig, dir) = sound().await;
+    let progress: Arc<dyn crate::restore::Progress> = Arc::new(NoProgress);
+    let error = check_dir(&dir.join("nowhere"), &rig.context().cpu, 2, &progress).await.unwrap_err();
+    assert_eq!(error.kind(), crate::model::ErrorKind::NotFound, "{error}");
+}
+
+#[tokio::test]
 async fn every_flipped_bit_of_every_file_is_found() {
     let (rig, dir) = sound().await;
     for path in crate::restore::tests::rig::tree(&dir).into_keys() {

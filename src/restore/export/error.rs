@@ -31,6 +31,13 @@ pub enum ExportError {
     /// The target holds something.
     #[error("{} is no new or empty directory: name another one, nothing is ever overwritten", .0.display())]
     Occupied(PathBuf),
+    /// Something else has the name of the work directory.
+    #[error(
+        "{} is in the way, and no export has left it: remove it, or name another directory; nothing of others is ever \
+         removed",
+        .0.display()
+    )]
+    Strange(PathBuf),
     /// Another run writes there.
     #[error("another export writes to {}: wait for it or name another directory", .0.display())]
     Busy(PathBuf),
@@ -55,7 +62,7 @@ impl ExportError {
             Self::Cpu(_) => ErrorKind::Internal,
             Self::Block(error) => error.kind(),
             Self::Io { .. } => ErrorKind::Unavailable,
-            Self::Occupied(_) => ErrorKind::Invalid,
+            Self::Occupied(_) | Self::Strange(_) => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Locked,
             Self::Nothing(_) => ErrorKind::NotFound,
         }

@@ -96,7 +96,9 @@ fn a_directory_appears_only_when_it_is_finished() {
     drop(target);
     assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 0, "what was begun is gone");
 
-    fs::create_dir_all(folder.path().join("new/data.partial/left")).unwrap();
+    let partial = folder.path().join("new/data.partial");
+    fs::create_dir_all(partial.join("data/left")).unwrap();
+    fs::write(partial.join("perennial-export"), "").unwrap();
     fs::create_dir_all(&place).unwrap();
     let target = Target::create(&place).unwrap();
     assert_eq!(fs::read_dir(target.folder()).unwrap().count(), 0, "what a crash left is gone");
@@ -104,4 +106,25 @@ fn a_directory_appears_only_when_it_is_finished() {
     target.finish().unwrap();
     assert_eq!(fs::read_to_string(place.join("file")).unwrap(), "x");
     assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
+}
+
+#[test]
+fn what_no_export_has_left_is_never_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, partial) = (folder.path().join("data"), folder.path().join("data.partial"));
+    let theirs = folder.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("file"), "x").unwrap();
+    std::os::unix::fs::symlink(&theirs, &partial).unwrap();
+    assert_eq!(Target::create(&place).unwrap_err().kind(), ErrorKind::Invalid);
+    fs::write(theirs.join("perennial-export"), "").unwrap();
+    assert_eq!(Target::create(&place).unwrap_err().kind(), ErrorKind::Invalid, "no link is followed");
+    fs::remove_file(&partial).unwrap();
+    fs::create_dir(&partial).unwrap();
+    fs::write(partial.join("mine"), "x").unwrap();
+    let error = Target::create(&place).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(theirs.join("file").exists() && partial.join("mine").exists() && !place.exists());
+    fs::remove_file(partial.join("mine")).unwrap();
+    drop(Target::create(&place).unwrap());
 }

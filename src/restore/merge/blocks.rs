@@ -11,6 +11,7 @@ use super::tail::{TailTimes, tail_times};
 use crate::model::{Labels, Matcher, Sample, TenantId, TimeRange, Ulid};
 use crate::restore::context::RestoreContext;
 use crate::restore::error::RestoreError;
+use crate::restore::finish::{FORMAT, first_format};
 use crate::restore::head::{FilesInFolder, block_id};
 use crate::restore::progress::Phase;
 use crate::restore::tombstones::block_error;
@@ -27,13 +28,21 @@ const BATCH_SAMPLES_MAX: u64 = 1 << 20;
 const BATCH_SERIES_MAX: usize = 1 << 13;
 
 /// What filled.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Filled {
+    #[serde(default = "first_format")]
+    format: u32,
     pub(super) series: u64,
     pub(super) samples: u64,
     pub(super) blocks: usize,
     /// Native histograms that were passed over.
     pub(super) histograms: u64,
+}
+
+impl Default for Filled {
+    fn default() -> Self {
+        Self { format: FORMAT, series: 0, samples: 0, blocks: 0, histograms: 0 }
+    }
 }
 
 /// One of the directories.

@@ -19,7 +19,8 @@
 //! - The filling blocks' ids follow from what is restored: again the same directory comes out.
 //!
 //! **Crash consistency** Everything lies in `<to>.merge/` until the last rename: each restore goes on where it stopped,
-//! the filling is made anew unless it was complete.
+//! the filling is made anew unless it was complete. What each half lacks is kept beside it, and `report.json` tells of a
+//! merge that was killed after its rename.
 //!
 //! What it does not do: fill native histograms, exemplars or metadata; choose between two values for one time.
 
@@ -35,14 +36,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::context::RestoreContext;
 use super::error::RestoreError;
-use super::plan::plan;
+use super::finish::{FORMAT, Finished, check_format, first_format, remove_finished};
+use super::plan::{plan, target_text};
 use super::request::{HeadMode, RestoreRequest};
-use super::run::{RestoreReport, run};
-use super::workplace::{beside, is_empty_dir, make_dir, parent_of, remove_all, sync_dir, write_file};
+use super::run::{RestoreReport, complete_interrupted, run};
+use super::workplace::{
+    beside, check_place, make_dir, parent_of, refuse_link, remove_all, sync_dir, write_file,
+};
 use crate::archive::{ArchiveView, EventKind, Target};
 use crate::model::{SourceName, format_time_ms};
 use crate::runtime::crash_point;
@@ -71,12 +75,12 @@ pub struct Replica<'a> {
 }
 
 /// What a merge has done.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MergeReport {
     /// The data directory.
     pub to: PathBuf,
-    /// The restore of the first; none where an interrupted one had done it.
-    pub restored: Option<RestoreReport>,
+    /// The restore of the first.
+    pub restored: RestoreReport,
     /// The source that filled.
     pub other: SourceName,
     /// Series with holes that were filled.
@@ -89,6 +93,9 @@ pub struct MergeReport {
     pub missing: Vec<String>,
     /// What to look out for.
     pub warnings: Vec<String>,
+    /// Whether an earlier call had completed it and was killed right after that.
+    #[serde(default)]
+    pub was_complete: bool,
 }
 
 /// Restores the first archive and fills its holes from the other.
@@ -101,45 +108,72 @@ pub async fn merge_replicas(
     merge: MergeRequest,
 ) -> Result<MergeReport, RestoreError> {
     let MergeRequest { request, replica_label } = merge;
-    let at_ms = match request.target {
-        Target::AsOf(at_ms) | Target::Until(at_ms) => at_ms,
-    };
+    let (Target::AsOf(at_ms) | Target::Until(at_ms)) = request.target;
     check_tied(first.view, other.view, &replica_label, at_ms)?;
-    check_target(&request)?;
+    if request.delta {
+        let message = "--merge-replicas makes a fresh directory: leave --delta out and give another --to";
+        return Err(RestoreError::Invalid(message.to_owned()));
+    }
     let work = beside(&request.to, ".merge")?;
-    open_work(&work, &subject(&first, &other, &request), request.restart)?;
+    refuse_link(&work)?;
+    let asked = Subject::of(&first, &other, &request, at_ms);
+    if let Some(done) = Finished::<Subject, MergeReport>::read(&work)?.filter(|done| done.is(&request.to)) {
+        remove_finished(&work)?;
+        if done.subject.is_asked(&asked, request.target_moves) {
+            return Ok(MergeReport { was_complete: true, ..done.report });
+        }
+    }
+    check_place(&request.to, false)?;
+    let begun = open_work(&work, asked, (request.restart, request.target_moves))?;
+    let request = RestoreRequest { target: begun.target(request.target), ..request };
     let (first_dir, other_dir, fill_dir) = (work.join("first"), work.join("other"), work.join("fill"));
     let restored = restore(&first, &request, &first_dir, HeadMode::Blocks).await?;
     crash_point("restore.merge-first");
     let filler =
         restore(&other, &other_request(&request, other.view), &other_dir, HeadMode::BlocksOnly).await?;
     crash_point("restore.merge-other");
-    let seed = format!("{} {} {at_ms}", first.view.source, other.view.source);
+    let seed = format!("{} {} {}", first.view.source, other.view.source, begun.at_ms);
     let filled = fill_once(first.context, (&first_dir, &other_dir, &fill_dir), seed).await?;
     crash_point("restore.merge-filled");
-    join(&first_dir, &fill_dir, &request.to)?;
-    remove_all(&work)?;
+    join(&first_dir, &fill_dir)?;
+    let report = report(&first, &other, &request, (restored, filler, filled));
+    let done = Finished::note(&work, &first_dir, begun, report)?;
+    // What came into the place meanwhile stays there.
+    check_place(&request.to, false)?;
+    fs::rename(&first_dir, &request.to).map_err(RestoreError::file(&request.to))?;
     sync_dir(parent_of(&request.to))?;
-    let missing =
-        [&restored, &filler].into_iter().flatten().flat_map(|report| report.missing.clone()).collect();
+    crash_point("restore.merge-renamed");
+    remove_finished(&work)?;
+    sync_dir(parent_of(&request.to))?;
+    Ok(done.report)
+}
+
+fn report(
+    first: &Replica<'_>,
+    other: &Replica<'_>,
+    request: &RestoreRequest,
+    (restored, filler, filled): (RestoreReport, RestoreReport, Filled),
+) -> MergeReport {
+    let (Target::AsOf(at_ms) | Target::Until(at_ms)) = request.target;
     let mut warnings = warnings(first.view, other.view, at_ms);
-    warnings.extend(restored.iter().flat_map(|report| report.warnings.clone()));
+    warnings.extend(restored.warnings.iter().cloned());
     if filled.histograms > 0 {
         warnings.push(format!(
             "{} native histograms were not compared: only floats fill holes",
             filled.histograms
         ));
     }
-    Ok(MergeReport {
-        to: request.to,
-        restored,
+    MergeReport {
+        to: request.to.clone(),
         other: other.view.source.clone(),
         filled_series: filled.series,
         filled_samples: filled.samples,
         filled_blocks: filled.blocks,
-        missing,
+        missing: restored.missing.iter().chain(&filler.missing).cloned().collect(),
+        restored,
         warnings,
-    })
+        was_complete: false,
+    }
 }
 
 /// Makes sure that the two servers are replicas of each other.
@@ -171,16 +205,18 @@ fn check_tied(first: &ArchiveView, other: &ArchiveView, label: &str, at_ms: i64)
     Ok(())
 }
 
-fn check_target(request: &RestoreRequest) -> Result<(), RestoreError> {
-    if request.delta {
-        let message = "--merge-replicas makes a fresh directory: leave --delta out and give another --to";
-        return Err(RestoreError::Invalid(message.to_owned()));
-    }
-    if request.to.exists() && !is_empty_dir(&request.to)? {
-        let reason = "it is not empty: give a directory that does not exist".to_owned();
-        return Err(RestoreError::Target { path: request.to.clone(), reason });
-    }
-    Ok(())
+/// What a work directory is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Subject {
+    #[serde(default = "first_format")]
+    format: u32,
+    first: SourceName,
+    other: SourceName,
+    /// With its time, for people.
+    target: String,
+    at_ms: i64,
+    timeline: Option<u32>,
+    options: Vec<String>,
 }
 
 /// Returns what is restored of the other archive. One that ended before the moment still has what it had seen; its
@@ -193,42 +229,98 @@ fn other_request(request: &RestoreRequest, other: &ArchiveView) -> RestoreReques
     RestoreRequest { target, timeline: None, ..request.clone() }
 }
 
-/// Says what a work directory is about.
-fn subject(first: &Replica<'_>, other: &Replica<'_>, request: &RestoreRequest) -> String {
-    let selectors: Vec<&str> = request.selectors.iter().map(|selector| selector.text()).collect();
-    let (first, other, target) = (&first.view.source, &other.view.source, request.target);
-    serde_json::json!({ "first": first, "other": other, "target": target, "match": selectors }).to_string()
+impl Subject {
+    fn of(first: &Replica<'_>, other: &Replica<'_>, request: &RestoreRequest, at_ms: i64) -> Self {
+        let selectors = request.selectors.iter().map(|selector| format!("match {}", selector.text()));
+        let version = request.for_version.map(|version| format!("for {version}"));
+        Self {
+            format: FORMAT,
+            first: first.view.source.clone(),
+            other: other.view.source.clone(),
+            target: target_text(request.target),
+            at_ms,
+            timeline: request.timeline,
+            options: selectors.chain(version).collect(),
+        }
+    }
+
+    /// Returns whether this is what is asked for now; the time of a relative one may be another.
+    fn is_asked(&self, asked: &Self, target_moves: bool) -> bool {
+        let kind = |subject: &Self| subject.target.split(' ').next().map(str::to_owned);
+        let same_target = self.target == asked.target || target_moves && kind(self) == kind(asked);
+        let target = (self.target.clone(), self.at_ms);
+        same_target
+            && *self == Self { format: self.format, target: target.0, at_ms: target.1, ..asked.clone() }
+    }
+
+    /// Returns the target, which is of the same kind as the one that is asked for.
+    fn target(&self, asked: Target) -> Target {
+        match asked {
+            Target::AsOf(_) => Target::AsOf(self.at_ms),
+            Target::Until(_) => Target::Until(self.at_ms),
+        }
+    }
 }
 
-fn open_work(work: &Path, subject: &str, restart: bool) -> Result<(), RestoreError> {
+/// Makes the work directory, or goes on with it; returns what it is about.
+fn open_work(
+    work: &Path,
+    asked: Subject,
+    (restart, target_moves): (bool, bool),
+) -> Result<Subject, RestoreError> {
     let path = work.join("subject.json");
     if restart && work.exists() {
         remove_all(work)?;
     }
     make_dir(work)?;
-    match fs::read_to_string(&path) {
-        Ok(found) if found == subject => Ok(()),
-        Ok(found) => {
-            let difference = format!("that one is {found}, this one {subject}");
+    let Ok(bytes) = fs::read(&path) else {
+        // Plain data: what cannot be written would be a defect, and the merge is then begun anew.
+        write_file(&path, &serde_json::to_vec(&asked).unwrap_or_default())?;
+        return Ok(asked);
+    };
+    let found: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    check_format(&path, &found)?;
+    match serde_json::from_value::<Subject>(found) {
+        Ok(begun) if begun.is_asked(&asked, target_moves) => Ok(begun),
+        found => {
+            let found = found.map_or("something unreadable".to_owned(), |begun| format!("{begun:?}"));
+            let difference = format!("that one is {found}, this one {asked:?}");
             Err(RestoreError::OtherRestore { path: work.to_owned(), difference })
         }
-        Err(_) => write_file(&path, subject.as_bytes()),
     }
 }
 
-/// Restores one of the archives, unless that was done before.
+/// Restores one of the archives, unless that was done before. What came of it stands beside it.
 async fn restore(
     replica: &Replica<'_>,
     request: &RestoreRequest,
     to: &Path,
     head: HeadMode,
-) -> Result<Option<RestoreReport>, RestoreError> {
+) -> Result<RestoreReport, RestoreError> {
+    let (request, path) = (
+        RestoreRequest { to: to.to_owned(), head, restart: false, target_moves: false, ..request.clone() },
+        to.with_extension("json"),
+    );
     if to.is_dir() {
-        return Ok(None);
+        if let Some(report) = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            return Ok(report);
+        }
+        if let Some(report) = complete_interrupted(replica.context, &request)? {
+            return keep_report(&path, report);
+        }
+        // Nobody knows any more what is missing in it.
+        remove_all(to)?;
     }
-    let request = RestoreRequest { to: to.to_owned(), head, restart: false, ..request.clone() };
     let plan = plan(replica.context, replica.view, &request).await?;
-    run(replica.context, replica.view, plan).await.map(Some)
+    let report = run(replica.context, replica.view, plan).await?;
+    keep_report(&path, report)
+}
+
+fn keep_report(path: &Path, report: RestoreReport) -> Result<RestoreReport, RestoreError> {
+    // Plain data: what cannot be written would be a defect, and this half is then restored again.
+    write_file(path, &serde_json::to_vec(&report).unwrap_or_default())?;
+    sync_dir(parent_of(path))?;
+    Ok(report)
 }
 
 /// Makes the filling blocks, unless they were complete before.
@@ -238,8 +330,12 @@ async fn fill_once(
     seed: String,
 ) -> Result<Filled, RestoreError> {
     let done = fill.join("filled.json");
-    if let Some(filled) = fs::read(&done).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-        return Ok(filled);
+    if let Ok(bytes) = fs::read(&done) {
+        let found: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        check_format(&done, &found)?;
+        if let Ok(filled) = serde_json::from_value(found) {
+            return Ok(filled);
+        }
     }
     if fill.exists() {
         remove_all(fill)?;
@@ -252,17 +348,15 @@ async fn fill_once(
     Ok(filled)
 }
 
-/// Moves the filling blocks to the others, then the directory to its place.
-fn join(first: &Path, fill: &Path, to: &Path) -> Result<(), RestoreError> {
+/// Moves the filling blocks to the others.
+fn join(first: &Path, fill: &Path) -> Result<(), RestoreError> {
     for entry in fs::read_dir(fill).map_err(RestoreError::file(fill))? {
         let path = entry.map_err(RestoreError::file(fill))?.path();
         let Some(name) = path.file_name().filter(|_| path.is_dir()) else { continue };
         fs::rename(&path, first.join(name)).map_err(RestoreError::file(&path))?;
         crash_point("restore.merge-joined");
     }
-    sync_dir(first)?;
-    fs::rename(first, to).map_err(RestoreError::file(to))?;
-    sync_dir(parent_of(to))
+    sync_dir(first)
 }
 
 fn warnings(first: &ArchiveView, other: &ArchiveView, at_ms: i64) -> Vec<String> {

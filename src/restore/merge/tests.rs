@@ -1,7 +1,11 @@
 use super::*;
+use rig::{Rig, floats, series};
+
 use crate::archive::ServerFacts;
+use crate::bucket::LogKind;
 use crate::model::Sample;
 use crate::restore::merge::holes::fill;
+use crate::restore::tests::rig;
 
 fn samples(times: impl IntoIterator<Item = i64>) -> Vec<Sample> {
     times.into_iter().map(|ts_ms| Sample::new(ts_ms, ts_ms as f64)).collect()
@@ -78,6 +82,13 @@ fn only_replicas_of_one_server_are_merged() {
     assert!(refused(&b, "prometheus_replica").contains("prometheus_replica"));
 }
 
+fn subject(target: &str, at_ms: i64) -> Subject {
+    let name = |name| SourceName::new(name).unwrap();
+    let target = format!("{target} {at_ms}");
+    let (timeline, options) = (None, Vec::new());
+    Subject { format: FORMAT, first: name("a"), other: name("b"), target, at_ms, timeline, options }
+}
+
 #[test]
 fn a_replica_whose_archive_ended_earlier_still_fills() {
     let mut other = view("b", &[]);
@@ -97,8 +108,70 @@ fn a_replica_whose_archive_ended_earlier_still_fills() {
 fn a_work_directory_of_something_else_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().join("x.merge");
-    open_work(&work, "one", false).unwrap();
-    open_work(&work, "one", false).unwrap();
-    assert!(matches!(open_work(&work, "two", false), Err(RestoreError::OtherRestore { .. })));
-    open_work(&work, "two", true).unwrap();
+    let (one, two) = (subject("as of", 1), subject("as of", 2));
+    let open = |asked: &Subject, restart, moves| open_work(&work, asked.clone(), (restart, moves));
+    open(&one, false, false).unwrap();
+    open(&one, false, false).unwrap();
+    assert!(matches!(open(&two, false, false), Err(RestoreError::OtherRestore { .. })));
+    assert_eq!(open(&two, false, true).unwrap(), one, "a relative time goes on with what was begun");
+    let until = subject("until", 1);
+    assert!(matches!(open(&until, false, true), Err(RestoreError::OtherRestore { .. })));
+    open(&two, true, false).unwrap();
+    std::fs::write(work.join("subject.json"), r#"{"format":2}"#).unwrap();
+    assert!(matches!(open(&two, false, false), Err(RestoreError::Unsupported(_))));
+}
+
+/// Two archives with labels of replicas, the second of which has a sample more.
+async fn pair() -> (Rig, Rig) {
+    let (mut first, mut other) = (Rig::new(), Rig::of("prom-b"));
+    for (rig, replica) in [(&mut first, "0"), (&mut other, "1")] {
+        let external_labels = [("replica".to_owned(), replica.to_owned())].into();
+        rig.server = Some(ServerFacts { external_labels, ..ServerFacts::default() });
+        rig.base().await;
+        rig.log(LogKind::Wal, &[series(&[(1, "a")]), floats(&[(1, 1_000_100, 1.0)])]).await;
+    }
+    other.log(LogKind::Wal, &[series(&[(2, "b")]), floats(&[(2, 1_000_200, 1.0)])]).await;
+    first.log(LogKind::Wal, &[floats(&[(1, 1_001_100, 1.0)])]).await;
+    (first, other)
+}
+
+async fn merge(first: &Rig, other: &Rig, request: &RestoreRequest) -> Result<MergeReport, RestoreError> {
+    let (ours, theirs) = ((first.context(), first.view().await), (other.context(), other.view().await));
+    let merge = MergeRequest { request: request.clone(), replica_label: "replica".to_owned() };
+    let first = Replica { context: &ours.0, view: &ours.1 };
+    merge_replicas(first, Replica { context: &theirs.0, view: &theirs.1 }, merge).await
+}
+
+#[tokio::test]
+async fn a_merge_that_goes_on_or_was_complete_knows_what_is_missing() {
+    let (first, other) = pair().await;
+    // The other archive has no such timeline: its numbers are its own.
+    let request =
+        RestoreRequest { timeline: Some(1), ..RestoreRequest::new(Target::AsOf(first.now_ms), first.to()) };
+    let whole = merge(&first, &other, &request).await.unwrap();
+    assert_eq!((whole.filled_samples, whole.missing.len()), (1, 0));
+    assert_eq!(rig::all_samples(&first.to(), i64::MIN).len(), 3);
+    std::fs::remove_dir_all(first.to()).unwrap();
+
+    // Killed after the first half, which lacks something.
+    let work = first.dir.path().join("restored.merge");
+    std::fs::create_dir(&work).unwrap();
+    let half = RestoreRequest { to: work.join("first"), head: HeadMode::Blocks, ..request.clone() };
+    let mut report = first.run(&half).await.unwrap();
+    report.missing.push("something".to_owned());
+    keep_report(&work.join("first.json"), report).unwrap();
+    let merged = merge(&first, &other, &request).await.unwrap();
+    assert_eq!(merged.missing, ["something"]);
+
+    // Killed after the rename.
+    std::fs::create_dir(&work).unwrap();
+    let (ours, theirs) = ((first.context(), first.view().await), (other.context(), other.view().await));
+    let ends = [(&ours.0, &ours.1), (&theirs.0, &theirs.1)].map(|(context, view)| Replica { context, view });
+    let subject = Subject::of(&ends[0], &ends[1], &request, first.now_ms);
+    Finished::note(&work, &first.to(), subject, merged).unwrap();
+    let again = merge(&first, &other, &request).await.unwrap();
+    assert!(again.was_complete && !work.exists());
+    assert_eq!(again.missing, ["something"]);
+    let error = merge(&first, &other, &request).await.unwrap_err();
+    assert!(matches!(error, RestoreError::Target { .. }), "{error}");
 }

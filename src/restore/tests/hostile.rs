@@ -205,6 +205,8 @@ async fn a_disk_without_room_is_noticed_before_anything_is_fetched() {
     let (manifest_sha256, _) = rig.put_manifest(block.id, block.upload, files).await;
     rig.blocks[0].stored[0].manifest_sha256 = manifest_sha256;
     rig.base().await;
+    let plan = rig.plan(&request(&rig)).await.unwrap();
+    assert!(plan.warnings.iter().any(|warning| warning.contains("make room")), "{:?}", plan.warnings);
     let error = rig.run(&request(&rig)).await.unwrap_err();
     assert!(matches!(error, RestoreError::Space { .. }), "{error}");
     assert_eq!(error.kind(), ErrorKind::Unavailable);

@@ -236,3 +236,17 @@ async fn a_journal_of_a_newer_version_is_left_alone() {
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     rig.run(&RestoreRequest { restart: true, ..request }).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_room_that_is_needed_counts_links_not_at_all_and_rewritten_blocks_twice() {
+    let rig = some_blocks().await;
+    let request = RestoreRequest::new(Target::AsOf(rig.now_ms), rig.to());
+    let fresh = rig.plan(&request).await.unwrap();
+    let block_bytes: u64 = fresh.blocks.iter().map(|block| block.size_bytes).sum();
+    let older = RestoreRequest { for_version: Some(ServerVersion::new(2, 42)), ..request.clone() };
+    let rewritten = rig.plan(&older).await.unwrap();
+    assert_eq!(rewritten.disk.needed_bytes, fresh.disk.needed_bytes + block_bytes);
+    rig.run(&request).await.unwrap();
+    let delta = rig.plan(&RestoreRequest { delta: true, ..request }).await.unwrap();
+    assert_eq!(delta.disk.needed_bytes, fresh.disk.needed_bytes - block_bytes);
+}

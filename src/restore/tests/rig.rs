@@ -74,10 +74,14 @@ pub(crate) fn labels(text: &str) -> Labels {
 
 impl Rig {
     pub(crate) fn new() -> Self {
+        Self::of("prom-a")
+    }
+
+    pub(crate) fn of(source: &str) -> Self {
         let store = Arc::new(InMemory::new());
         let dynamic: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
         let archive =
-            Archive::new(Bucket::from_store(dynamic), Envelope::none(), SourceName::new("prom-a").unwrap());
+            Archive::new(Bucket::from_store(dynamic), Envelope::none(), SourceName::new(source).unwrap());
         let now_ms = 1_000_000;
         let noticed = Stamp { wall_ms: now_ms, monotonic_ms: 0 };
         let fork = Fork { parent: None, at: None, reason: ForkReason::Start, noticed, detail: String::new() };
