@@ -60,8 +60,7 @@ impl BaseMaker {
             uploads += u64::from(uploaded);
             blocks.push(block_state(seen, stored));
         }
-        let alike =
-            before.filter(|before| (&before.checkpoint, &before.blocks) == (&checkpoint, &blocks));
+        let alike = before.filter(|before| (&before.checkpoint, &before.blocks) == (&checkpoint, &blocks));
         let base = Base {
             seen: scan.logs.seen,
             changed_ms: changed_ms(&scan, alike),

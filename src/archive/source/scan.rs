@@ -114,10 +114,7 @@ impl Before {
                 Dated { changed_ms, not_before_ms: *not_before_ms }
             }
         };
-        Dated {
-            changed_ms: dated.changed_ms.min(seen_ms),
-            not_before_ms: dated.not_before_ms.min(seen_ms),
-        }
+        Dated { changed_ms: dated.changed_ms.min(seen_ms), not_before_ms: dated.not_before_ms.min(seen_ms) }
     }
 }
 

@@ -218,7 +218,10 @@ async fn a_relative_time_goes_on_with_what_was_begun() {
     assert_eq!(rig.run(&until).await.unwrap_err().kind(), ErrorKind::Conflict);
     let later = RestoreRequest { target_moves: true, ..later };
     let report = rig.run(&later).await.unwrap();
-    assert_eq!(report.target_text, rig.plan(&RestoreRequest { to: "x".into(), ..request }).await.unwrap().target_text);
+    assert_eq!(
+        report.target_text,
+        rig.plan(&RestoreRequest { to: "x".into(), ..request }).await.unwrap().target_text
+    );
     assert!(report.warnings.iter().any(|warning| warning.contains("--restart")), "{:?}", report.warnings);
 }
 
