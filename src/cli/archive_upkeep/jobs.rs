@@ -49,11 +49,11 @@ pub(in crate::cli) fn provide(
         })
         .watched("archive-verify", {
             let metrics = metrics.clone();
-            Arc::new(move |parameters| metrics.show_verifications(parameters))
+            Arc::new(move |parameters: &Parameters| metrics.show_verifications(parameters))
         })
         .watched("archive-drill", {
             let metrics = metrics.clone();
-            Arc::new(move |parameters| metrics.show_drills(parameters.state()))
+            Arc::new(move |parameters: &Parameters| metrics.show_drills(parameters.state()))
         });
     let Some(mode) = lock else { return kinds };
     kinds.provide(

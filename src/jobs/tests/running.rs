@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::{function, job, kinds, ms, named_job};
 use crate::jobs::{
-    Job, JobError, JobFunction, JobKinds, JobParts, JobRecord, JobReport, Records, RunResult, Runner,
-    Scheduler,
+    Job, JobError, JobFunction, JobKinds, JobParts, JobRecord, JobReport, Parameters, Records, RunResult,
+    Runner, Scheduler,
 };
 use crate::model::ErrorKind;
 use crate::runtime::{Clock, Cpu, ManualClock, Metrics, Shutdown, random_from_seed};
@@ -357,7 +357,7 @@ async fn what_a_job_remembers_is_kept_whatever_its_run_comes_to_and_told_to_watc
     let watching = Arc::clone(&told);
     let kinds = kinds().provide("idle", count).watched(
         "idle",
-        Arc::new(move |parameters| {
+        Arc::new(move |parameters: &Parameters| {
             let runs = parameters.state().number("runs").unwrap_or(0);
             watching.store(u32::try_from(runs).unwrap(), Ordering::SeqCst);
         }),

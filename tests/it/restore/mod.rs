@@ -5,6 +5,7 @@
 //! a later time. Scrapes are stamped before they are written, so those of the last moment may be in flight.
 
 mod damage;
+mod drill;
 mod edges;
 mod hostile;
 mod incident;
