@@ -164,7 +164,7 @@ pub(super) fn plan_table(plan: &RestorePlan) -> String {
 fn head_text(head: HeadMode) -> &'static str {
     match head {
         HeadMode::Auto | HeadMode::Wal => "the log as it was; Prometheus replays it",
-        HeadMode::Blocks => "built as blocks; the log has the last seconds, exemplars and metadata",
+        HeadMode::Blocks => "built as blocks; the log has exemplars and metadata",
         HeadMode::BlocksOnly => "built as blocks, without a log",
     }
 }

@@ -22,9 +22,6 @@ use crate::bucket::LogKind;
 use crate::model::{Ulid, parse_duration_ms};
 use crate::tsdb::block::BlockMeta;
 
-/// Samples of the last seconds before the position stay in the log, so that the server has a head to go on with.
-const TAIL_MS: i64 = 10_000;
-
 /// The length of a block unless the server was told otherwise.
 const BLOCK_RANGE_MS: i64 = 2 * 3_600_000;
 
@@ -72,7 +69,6 @@ pub(super) async fn build(
     let cut_off_ms = complete_blocks(context, place, plan, facts).await?;
     let until_ms = plan.inventory.until_ms();
     let with_blocks = matches!(plan.head, HeadMode::Blocks | HeadMode::BlocksOnly);
-    let tail_ms = tail_ms(plan, logs);
     let built = async {
         if !with_blocks {
             return Ok(Vec::new());
@@ -85,7 +81,6 @@ pub(super) async fn build(
             rules: HeadRules {
                 cut_off_ms,
                 until_ms: until_ms.unwrap_or(i64::MAX),
-                tail_ms,
                 selectors: plan.request.selectors.clone(),
                 deletes_late: version.is_some_and(|version| version >= DELETES_LATE),
                 version: plan.request.for_version,
@@ -105,7 +100,7 @@ pub(super) async fn build(
         let cut_off_ms = rewrites_blocks(&plan.request).then_some(cut_off_ms);
         let rules = RecordRules {
             until_ms,
-            from_ms: with_blocks.then_some(tail_ms).max(cut_off_ms),
+            from_ms: with_blocks.then_some(i64::MAX).max(cut_off_ms),
             series: None,
             version: plan.request.for_version,
         };
@@ -121,16 +116,6 @@ pub(super) async fn build(
     // The log is written while blocks are built: both read the same pieces.
     let (built, ()) = futures::try_join!(built, written)?;
     Ok(built)
-}
-
-/// Returns from when on in-order samples stay in the log.
-fn tail_ms(plan: &RestorePlan, logs: &Logs) -> i64 {
-    if plan.head == HeadMode::BlocksOnly {
-        return i64::MAX;
-    }
-    let newest = logs.wal.cuts().iter().filter_map(|cut| cut.piece.sample_times_ms).map(|(_, max_ms)| max_ms);
-    let bounds = [Some(plan.written_ms), newest.max(), plan.inventory.until_ms()];
-    bounds.into_iter().flatten().min().unwrap_or(plan.written_ms).saturating_sub(TAIL_MS)
 }
 
 /// Writes tombstones, or rewrites blocks; returns the time up to which in-order blocks reach.

@@ -18,7 +18,7 @@ const READS_START_TIMES: ServerVersion = ServerVersion::new(3, 12);
 pub(super) struct RecordRules {
     /// Samples and exemplars after this time are left out.
     pub(super) until_ms: Option<i64>,
-    /// Samples before this time are left out: they stand in blocks.
+    /// Samples before this time are left out: they stand in blocks. The last time of all leaves out every sample.
     pub(super) from_ms: Option<i64>,
     /// Only these series, where not all are wanted.
     pub(super) series: Option<HashSet<u64>>,
@@ -27,33 +27,35 @@ pub(super) struct RecordRules {
 }
 
 impl RecordRules {
-    /// Finds the series that are wanted: those that a selector takes and, where there is an end, those that have
-    /// something before it.
+    /// Finds the series that are wanted: those that a selector takes and that have something in this log.
     pub(super) fn choose_series(
         &mut self,
         wal: &LogRecords,
         wbl: &LogRecords,
         selectors: &[Selector],
     ) -> Result<(), RestoreError> {
-        if selectors.is_empty() && self.until_ms.is_none() {
+        let only_seen = self.until_ms.is_some() || self.drops_samples();
+        if selectors.is_empty() && !only_seen {
             return Ok(());
         }
         let (mut selected, mut seen) = (HashSet::new(), HashSet::new());
-        let until_ms = self.until_ms;
         let mut look = |data: &[u8]| -> Result<(), RestoreError> {
             match RecordKind::of(data) {
-                RecordKind::Series => {
+                RecordKind::Series if !selectors.is_empty() => {
                     let Record::Series(rows) = decode(data)? else { return Ok(()) };
                     for row in rows {
-                        if selectors.is_empty()
-                            || is_selected(selectors, &row.labels.to_labels().map_err(damaged)?)
-                        {
+                        if is_selected(selectors, &row.labels.to_labels().map_err(damaged)?) {
                             selected.insert(row.reference);
                         }
                     }
                 }
+                RecordKind::Metadata if self.drops_samples() => {
+                    let Record::Metadata(rows) = decode(data)? else { return Ok(()) };
+                    seen.extend(rows.iter().map(|row| row.reference));
+                }
+                kind if self.drops_samples() && holds_samples(kind) => {}
                 _ => each_point(data, |reference, ts_ms| {
-                    if until_ms.is_none_or(|until_ms| ts_ms <= until_ms) {
+                    if self.until_ms.is_none_or(|until_ms| ts_ms <= until_ms) {
                         seen.insert(reference);
                     }
                 })?,
@@ -62,11 +64,17 @@ impl RecordRules {
         };
         wal.each(&mut look)?;
         wbl.each(&mut look)?;
-        if until_ms.is_some() {
-            selected.retain(|reference| seen.contains(reference));
-        }
-        self.series = Some(selected);
+        self.series = Some(match (only_seen, selectors.is_empty()) {
+            (true, true) => seen,
+            (true, false) => selected.intersection(&seen).copied().collect(),
+            (false, _) => selected,
+        });
         Ok(())
+    }
+
+    /// Returns whether the log holds no samples at all: they stand in blocks.
+    fn drops_samples(&self) -> bool {
+        self.from_ms == Some(i64::MAX)
     }
 
     /// Returns whether every record stays as it is, but for kinds that no restored log has.
@@ -93,8 +101,11 @@ impl RecordRules {
             return emit(data);
         }
         let of_series = matches!(kind, RecordKind::Series | RecordKind::Tombstones | RecordKind::Metadata);
-        if of_series && self.series.is_none() {
-            return emit(data);
+        match &self.series {
+            None if of_series => return emit(data),
+            Some(series) if of_series && series.is_empty() => return Ok(()),
+            _ if self.drops_samples() && holds_samples(kind) => return Ok(()),
+            _ => {}
         }
         if kind == RecordKind::Samples {
             if self.drops_whole(data)? {
@@ -180,6 +191,12 @@ impl RecordRules {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns whether records of a kind hold samples, with or without histograms.
+fn holds_samples(kind: RecordKind) -> bool {
+    use RecordKind::{Exemplars, Metadata, MinValidTime, MmapMarkers, Series, Tombstones, Unknown};
+    !matches!(kind, Series | Tombstones | Exemplars | MmapMarkers | Metadata | MinValidTime | Unknown)
 }
 
 /// Calls `visit` with series and time of everything in a record that has both.

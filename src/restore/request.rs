@@ -66,7 +66,7 @@ pub enum HeadMode {
     Auto,
     /// The log as it was: the server replays it.
     Wal,
-    /// Blocks; the log holds the last seconds, exemplars and metadata.
+    /// Blocks; the log holds exemplars and metadata.
     Blocks,
     /// Blocks only, without a log: for looking at, as exemplars and metadata are left out.
     BlocksOnly,

@@ -95,7 +95,7 @@ struct OpenBlocks {
 /// A series' chunks by range of time.
 type Encoded = (u32, Vec<(i64, SeriesChunks)>);
 
-/// Builds blocks of what the logs hold before the tail; returns what they say of themselves.
+/// Builds blocks of what the logs hold; returns what they say of themselves.
 pub(in crate::restore) async fn build_blocks(
     context: &RestoreContext,
     head: HeadBlocks,

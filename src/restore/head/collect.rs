@@ -20,7 +20,7 @@ type Point = (i64, SampleValue);
 #[derive(Debug)]
 pub(super) struct Collected {
     pub(super) rank: u32,
-    /// The newest in-order time, those in the tail included.
+    /// The newest in-order time.
     last_ms: i64,
     /// Chunks of a plain series, which end where a window does.
     plain: XorChunks,
@@ -80,7 +80,7 @@ pub(super) fn collect(
                 && ts_ms <= rules.until_ms
                 && let Some(place) = place(reference)
             {
-                all[place].take(ts_ms, value, rules.tail_ms, range_ms);
+                all[place].take(ts_ms, value, range_ms);
             }
         })
     })?;
@@ -147,14 +147,11 @@ impl Collected {
     }
 
     #[inline]
-    fn take(&mut self, ts_ms: i64, value: Value<'_>, tail_ms: i64, range_ms: i64) {
+    fn take(&mut self, ts_ms: i64, value: Value<'_>, range_ms: i64) {
         if ts_ms <= self.last_ms {
             return;
         }
         self.last_ms = ts_ms;
-        if ts_ms >= tail_ms {
-            return;
-        }
         match value {
             Value::Float(bits) if self.points.is_none() => {
                 let window = ts_ms.div_euclid(range_ms);

@@ -3,9 +3,9 @@
 //! Owns the replay of checkpoint, WAL and log of out-of-order samples, by the rules that Prometheus follows when it
 //! starts, and the blocks made of what comes out.
 //!
-//! Vocabulary: the *cut-off* is the end of the newest in-order block: the server drops samples of the log before it. The
-//! *tail* is the last seconds of the log, which stay there so that the server has a head to go on with. A *late* sample
-//! stands in the log of out-of-order samples. A *pass* reads the log for a range of series, so that memory is bounded.
+//! Vocabulary: the *cut-off* is the end of the newest in-order block: the server drops samples of the log before it. A
+//! *late* sample stands in the log of out-of-order samples. A *pass* reads the log for a range of series, so that memory
+//! is bounded.
 //!
 //! Flow
 //! 1. One pass over the WAL finds the series and what was deleted of them ([`SeriesTable`]).
@@ -39,8 +39,6 @@ pub(super) struct HeadRules {
     pub(super) cut_off_ms: i64,
     /// Samples after this are left out.
     pub(super) until_ms: i64,
-    /// In-order samples from here on stay in the log.
-    pub(super) tail_ms: i64,
     /// Only these series.
     pub(super) selectors: Vec<Selector>,
     /// Whether deleted ranges hide late samples too, as versions from 3.0 on have it.

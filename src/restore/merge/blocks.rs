@@ -7,7 +7,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::holes::fill;
-use super::tail::{TailTimes, tail_times};
 use crate::model::{Labels, Matcher, Sample, TenantId, TimeRange, Ulid};
 use crate::restore::context::RestoreContext;
 use crate::restore::error::RestoreError;
@@ -82,8 +81,6 @@ pub(super) async fn fill_blocks(
     seed: Arc<str>,
 ) -> Result<Filled, RestoreError> {
     let (ours, theirs) = (Side::open(context, first).await?, Side::open(context, other).await?);
-    let folder = first.to_owned();
-    let tail = Arc::new(context.cpu.run(move || tail_times(&folder)).await??);
     let mut writer =
         FillWriter { folder: fill_dir.to_owned(), seed, open: BTreeMap::new(), filled: Filled::default() };
     let Some(selection) = &theirs.selection else { return Ok(Filled::default()) };
@@ -95,8 +92,8 @@ pub(super) async fn fill_blocks(
         let batch: Vec<usize> = (start..end).collect();
         let samples = selection.read(&batch).await?;
         let own = read_own(&ours, &labels[start..end]).await?;
-        let (names, tail) = (labels[start..end].to_vec(), Arc::clone(&tail));
-        writer = context.cpu.run(move || writer.take(&names, own, samples, &tail).map(|()| writer)).await??;
+        let names = labels[start..end].to_vec();
+        writer = context.cpu.run(move || writer.take(&names, own, samples).map(|()| writer)).await??;
         context.progress.advance((end - start) as u64);
         start = end;
     }
@@ -151,15 +148,9 @@ impl FillWriter {
         labels: &[Labels],
         own: Vec<Vec<Sample>>,
         other: Vec<Vec<Sample>>,
-        tail: &TailTimes,
     ) -> Result<(), RestoreError> {
         for (labels, (own, other)) in labels.iter().zip(own.into_iter().zip(other)) {
-            let mut times: Vec<i64> = own.iter().map(|sample| sample.ts_ms).collect();
-            if let Some(tail) = tail.get(labels) {
-                times.extend_from_slice(tail);
-                times.sort_unstable();
-                times.dedup();
-            }
+            let times: Vec<i64> = own.iter().map(|sample| sample.ts_ms).collect();
             let filling = fill(&times, &other);
             if filling.is_empty() {
                 continue;

@@ -26,7 +26,6 @@
 
 mod blocks;
 mod holes;
-mod tail;
 
 #[cfg(test)]
 mod tests;
