@@ -209,6 +209,9 @@ pub fn compress(plain: &[u8], level: i32) -> Vec<u8> {
     zstd::bulk::compress(plain, level).expect("compressing into memory does no input or output")
 }
 
+/// So much room is made at once for what is decompressed.
+const ROOM_BYTES_MAX: u64 = 64 << 20;
+
 /// Decompresses at most so many bytes; more is an error.
 ///
 /// # Errors
@@ -216,7 +219,9 @@ pub fn compress(plain: &[u8], level: i32) -> Vec<u8> {
 pub fn decompress(compressed: &[u8], plain_bytes_max: u64) -> Result<Bytes, String> {
     let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(|e| e.to_string())?.single_frame();
     decoder.window_log_max(WINDOW_LOG_MAX).map_err(|e| e.to_string())?;
-    let mut plain = Vec::new();
+    // What the frame says is believed for room only.
+    let says = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten().unwrap_or(0);
+    let mut plain = Vec::with_capacity(says.min(plain_bytes_max).min(ROOM_BYTES_MAX) as usize);
     decoder.take(plain_bytes_max.saturating_add(1)).read_to_end(&mut plain).map_err(|e| e.to_string())?;
     if plain.len() as u64 > plain_bytes_max {
         return Err(format!("it decompresses to more than {plain_bytes_max} bytes"));
