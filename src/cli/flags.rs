@@ -110,22 +110,27 @@ pub(super) struct CommonArgs {
     objstore_config_file: Option<PathBuf>,
 }
 
+/// Starts logging to standard error.
+pub(super) fn start_logging(level: &str, format: LogFormat) {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    let filter = tracing_subscriber::EnvFilter::new(format!("{level},h2=warn,hyper=warn"));
+    let registry = tracing_subscriber::registry().with(filter);
+    // A second start in one process (tests) keeps the first one.
+    let _ = match format {
+        LogFormat::Logfmt => {
+            registry.with(tracing_logfmt::builder().layer().with_writer(std::io::stderr)).try_init()
+        }
+        LogFormat::Json => {
+            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
+        }
+    };
+}
+
 impl CommonArgs {
     /// Starts logging to standard error.
     pub(super) fn start_logging(&self) {
-        use tracing_subscriber::layer::SubscriberExt;
-        use tracing_subscriber::util::SubscriberInitExt;
-        let filter = tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn", self.log_level));
-        let registry = tracing_subscriber::registry().with(filter);
-        // A second start in one process (tests) keeps the first one.
-        let _ = match self.log_format {
-            LogFormat::Logfmt => {
-                registry.with(tracing_logfmt::builder().layer().with_writer(std::io::stderr)).try_init()
-            }
-            LogFormat::Json => {
-                registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
-            }
-        };
+        start_logging(&self.log_level, self.log_format);
     }
 
     /// Refuses a data directory without a bucket, where that is what the command would read.
@@ -177,7 +182,7 @@ impl CommonArgs {
 /// Flags of what serves HTTP and gRPC.
 #[derive(Debug, Args)]
 pub(super) struct ListenArgs {
-    /// Where HTTP listens: queries, remote read, /metrics, probes and POST /-/flush.
+    /// Where HTTP listens: queries, remote read, /metrics and probes; with a receiver also POST /-/flush.
     #[arg(long = "http-address", default_value = "127.0.0.1:10902", value_name = "ADDRESS")]
     pub(super) http_address: SocketAddr,
     /// Where the gRPC StoreAPI listens.

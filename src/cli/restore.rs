@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::encryption::EncryptionArgs;
-use super::flags::{CommonArgs, Output, bytes};
+use super::flags::{CommonArgs, LogFormat, Output, bytes, start_logging};
 use super::restore_progress::Bars;
 use super::restore_tables::{
     check_table, find_table, merge_table, plan_table, report_table, sources_table, status_table,
@@ -380,6 +380,7 @@ fn progress(output: Output) -> Arc<dyn Progress> {
 }
 
 async fn check(args: CheckArgs) -> Result<(), Failure> {
+    start_logging(&args.log_level, LogFormat::Logfmt);
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let cpu = Cpu::start(threads)?;
     let report = check_dir(&args.dir, &cpu, threads, &progress(args.output)).await?;

@@ -18,7 +18,7 @@ use crate::model::{ErrorKind, Labels, Matcher, SourceName, format_time_ms, parse
 use crate::restore::{
     HeadMode, RestoreContext, RestoreRequest, Scratch, Selector as SeriesSelector, plan, run as restore,
 };
-use crate::select::{SelectLimits, Selector, TsdbBlocks};
+use crate::select::{Selector, TsdbBlocks};
 use crate::store::parse_selector;
 
 /// Flags of `restore serve`.
@@ -160,7 +160,7 @@ async fn serve(
     warn_of_log(directory);
     let (count, range) = (blocks.count(), blocks.range());
     let shown_as = (args.tenants.default_tenant.clone(), external_labels);
-    let limits = SelectLimits { samples_max: 0, ..args.query.limits() };
+    let limits = args.query.limits();
     let selector = Selector::over_directory(blocks, shown_as, process.cpu.clone(), limits);
     read_side.open(&process, &reads(&process, selector, (&args.tenants, &args.query), None));
     addresses.print("restore serve", ("directory", &directory.display().to_string()));

@@ -223,9 +223,22 @@ async fn plan_at(
             }
             Err(obstacle) => return Err(obstacle.error),
         };
+        check_until(context, view, &inventory.resolved)?;
         let local = LocalFiles::find(context, request, &inventory).await?;
         return describe(context, view, request, inventory, local, (damaged, avoided)).await;
     }
+}
+
+/// Refuses an end that has not come yet, unless the server's clock was ahead and it has samples of such a time.
+fn check_until(context: &RestoreContext, view: &ArchiveView, way: &Resolved) -> Result<(), ArchiveError> {
+    let Target::Until(until_ms) = way.target else { return Ok(()) };
+    let sampled = way.wal.iter().chain(&way.wbl).filter_map(|cut| cut.piece.sample_times_ms);
+    let newest_ms = sampled.map(|(_, newest_ms)| newest_ms).fold(context.clock.now_ms(), i64::max);
+    if until_ms <= newest_ms {
+        return Ok(());
+    }
+    let reason = "that time has not come yet".to_owned();
+    Err(ArchiveError::OutsideWindow { reason, nearest: format_time_ms(view.last_made.wall_ms) })
 }
 
 /// Returns the newest way that nothing damaged lies on; one without holes before one with them.

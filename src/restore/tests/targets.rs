@@ -332,6 +332,18 @@ async fn times_outside_of_the_window_are_refused_with_the_nearest_one() {
 }
 
 #[tokio::test]
+async fn an_end_before_the_first_sample_or_in_the_future_is_refused_with_the_nearest_one() {
+    let rig = usual().await;
+    let last = crate::model::format_time_ms(rig.now_ms);
+    let future_ms = rig.context().clock.now_ms() + 60_000;
+    for (until_ms, nearest) in [(799_999, "1970-01-01T00:13:20"), (future_ms, last.as_str())] {
+        let error = rig.plan(&RestoreRequest::new(Target::Until(until_ms), rig.to())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfRange, "{error}");
+        assert!(error.to_string().contains(nearest), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_plan_warns_of_retention_and_of_newer_servers() {
     let mut rig = Rig::new();
     let flags = [("storage.tsdb.retention.time".to_owned(), "1d".to_owned())];
