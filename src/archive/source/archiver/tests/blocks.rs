@@ -286,3 +286,62 @@ async fn a_block_that_is_removed_as_a_timeline_begins_is_there_before() {
     assert_eq!((base.position.timeline, base.blocks.len()), (2, 1));
     assert!(base.changed_ms > existed_ms, "{} {existed_ms}", base.changed_ms);
 }
+
+/// Scans, lets a kept file vanish as if it could not be read, and makes the base.
+async fn make_without(rig: &Rig, archiver: &mut Archiver, kept: &str) {
+    rig.clock.advance_ms(1_000);
+    archiver.scan().await.unwrap();
+    let spool = rig.dir.path().join("perennial-spool/base");
+    let found = std::fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().path());
+    let folder = if kept.starts_with("checkpoint") {
+        found.into_iter().find(|path| path.to_string_lossy().contains("checkpoint.")).unwrap()
+    } else {
+        spool.join("blocks")
+    };
+    std::fs::remove_file(folder.join(kept.trim_start_matches("checkpoint/"))).unwrap();
+    archiver.make_next();
+    let made = ended(&mut archiver.making).await;
+    archiver.made(made);
+}
+
+#[tokio::test]
+async fn a_block_whose_files_cannot_be_read_leaves_the_others_their_base() {
+    let rig = Rig::new();
+    let (mut archiver, server) = started(&rig).await;
+    server.block(id(1), 1, &[id(1)], 10);
+    server.block(id(2), 1, &[id(2)], 10);
+    make_without(&rig, &mut archiver, &format!("{}/index", id(1))).await;
+    rig.turns(&mut archiver, 2).await;
+    let view = rig.view().await;
+    let ids: Vec<Ulid> = view.bases.last().unwrap().blocks.iter().map(|block| block.id).collect();
+    assert_eq!(ids, [id(2)]);
+    let told: Vec<&Event> = view.events.iter().filter(|e| e.kind == EventKind::BlockUnreadable).collect();
+    assert_eq!((told.len(), told[0].block), (1, Some(id(1))));
+    let bases = view.bases.len();
+    rig.turns(&mut archiver, 8).await;
+    let view = rig.view().await;
+    let ids: Vec<Ulid> = view.bases.last().unwrap().blocks.iter().map(|block| block.id).collect();
+    assert_eq!((ids, view.bases.len()), (vec![id(1), id(2)], bases + 1), "it is tried again");
+    assert_eq!(archiver.uploader.instruments.base_uploads.get(), 2, "the other one is not stored again");
+}
+
+#[tokio::test]
+async fn what_was_stored_for_a_base_that_failed_is_not_stored_again_and_the_next_try_waits() {
+    let rig = Rig::new();
+    let (mut archiver, mut server) = started(&rig).await;
+    server.block(id(1), 1, &[id(1)], 10);
+    server.rotate();
+    server.scrapes(1);
+    server.checkpoint(0);
+    rig.look(&mut archiver).await;
+    make_without(&rig, &mut archiver, "checkpoint/00000000").await;
+    let finished: Vec<_> =
+        super::super::super::base::lock(&archiver.watch.finished).values().cloned().collect();
+    assert_eq!(finished.len(), 1);
+    rig.turns(&mut archiver, 3).await;
+    assert!(rig.view().await.bases.last().unwrap().blocks.is_empty(), "it waits");
+    rig.turns(&mut archiver, 4).await;
+    let view = rig.view().await;
+    assert_eq!(state(view.bases.last().unwrap(), 1).stored[0].upload, finished[0].upload);
+    assert_eq!(view.bases.last().unwrap().checkpoint.as_ref().unwrap().number, 0);
+}
