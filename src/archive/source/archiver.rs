@@ -259,7 +259,8 @@ impl Archiver {
     }
 
     fn entry(&mut self, batch: Batch) -> (Entry, SealedObjects) {
-        let made = self.knows_until();
+        let mut made = self.knows_until();
+        made.wall_ms = batch.old_clock_ms.unwrap_or(made.wall_ms);
         let mut events = std::mem::take(&mut self.events);
         events.extend(batch.events);
         let server = std::mem::take(&mut self.facts_are_news).then(|| self.facts.clone()).flatten();
