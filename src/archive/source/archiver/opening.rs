@@ -11,7 +11,7 @@ use super::bases::BaseWatch;
 use super::{Archiver, ArchiverParts, ArchiverSettings, HEARTBEAT_MS, SCAN_MS};
 use crate::archive::source::facts::FactsClient;
 use crate::archive::source::instruments::{Instruments, seconds};
-use crate::archive::source::resume::{compare_newest_piece, newest_piece};
+use crate::archive::source::resume::{check_clock, compare_newest_piece, newest_piece};
 use crate::archive::source::scan::KEPT;
 use crate::archive::source::sealed_before::check_goes_on;
 use crate::archive::source::seed::seed;
@@ -182,11 +182,15 @@ impl Opening {
         let digests = Arc::new(Mutex::new(DigestBuilder::new(range_ms, now.wall_ms)));
         let read_to = view.as_ref().and_then(ArchiveView::newest_timeline).map(|timeline| timeline.end.wal);
         let seen = (archive.clone(), random.clone(), Arc::clone(&spool), Arc::clone(&digests));
+        let counted = instruments.clone();
         let begin = move || {
             let (archive, random, spool, digests) = seen;
             let mut tailer = Tailer::new(archive, random, spool, waiting, view.as_ref(), digests);
             if let Some(piece) = newest_piece {
                 compare_newest_piece(&piece, &mut tailer, now)?;
+            }
+            if let Some(view) = &view {
+                check_clock(view, &mut tailer, begun, &counted);
             }
             Ok::<_, ArchiveError>((tailer, view))
         };
