@@ -55,8 +55,9 @@ pub(super) async fn newest_piece(
     }
 }
 
-/// Compares the newest piece of the WAL with the segment that it was read from. Where that holds something else, the
-/// segment is read again on a new timeline. What is missing or too short is found by the first look.
+/// Compares the newest piece of the WAL with the segment that it was read from. Where that holds something else, so
+/// may those before: all that the server has is read again on a new timeline. What is missing or too short is found by
+/// the first look.
 pub(super) fn compare_newest_piece(
     piece: &Piece,
     tailer: &mut Tailer,
