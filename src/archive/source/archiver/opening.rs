@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::bases::BaseWatch;
+use super::window::show_window;
 use super::{Archiver, ArchiverParts, ArchiverSettings, HEARTBEAT_MS, SCAN_MS};
 use crate::archive::source::facts::FactsClient;
 use crate::archive::source::instruments::{Instruments, seconds};
@@ -195,8 +196,8 @@ impl Opening {
             Ok::<_, ArchiveError>((tailer, view))
         };
         let (tailer, view) = cpu.run(begin).await??;
-        if let Some((first_ms, _)) = view.as_ref().and_then(ArchiveView::window_ms) {
-            instruments.window_start.set(seconds(first_ms));
+        if let Some(view) = &view {
+            show_window(&instruments, view);
         }
         let facts = view.as_ref().and_then(|view| view.servers.last()).map(|(_, facts)| facts.clone());
         let last_base = view.as_ref().and_then(|view| view.bases.last()).cloned().map(Arc::new);
@@ -231,6 +232,7 @@ impl Opening {
             blind: None,
             last_scan_ms: i64::MIN,
             last_ask_ms: i64::MIN,
+            window_read_ms: now.monotonic_ms,
             drift_ms: begun.wall_ms.saturating_sub(begun.monotonic_ms),
         })
     }

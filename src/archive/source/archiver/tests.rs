@@ -339,6 +339,22 @@ async fn a_clock_that_was_set_back_while_no_archiver_ran_begins_a_timeline() {
 }
 
 #[tokio::test]
+async fn the_start_of_the_window_is_read_again_every_hour() {
+    let rig = Rig::new();
+    let (mut server, mut archiver) = (rig.server(), rig.archiver().await);
+    scrapes(&rig, &mut archiver, &mut server, 3).await;
+    let since_ms = rig.view().await.continuous_since_ms().unwrap();
+    let gauge = archiver.uploader.instruments.window_start.clone();
+    assert_eq!(gauge.get(), seconds(since_ms));
+    gauge.set(1.0);
+    scrapes(&rig, &mut archiver, &mut server, 3).await;
+    assert_eq!(gauge.get(), 1.0);
+    rig.clock.advance_ms(HOUR_MS);
+    scrapes(&rig, &mut archiver, &mut server, 3).await;
+    assert_eq!(gauge.get(), seconds(since_ms));
+}
+
+#[tokio::test]
 async fn files_are_held_open_where_nothing_may_be_written() {
     let rig = Rig::new();
     let mut server = rig.server();
