@@ -104,7 +104,7 @@ impl BaseMaker {
             let tombstones = self.tombstones(seen, stored.tombstones.as_ref()).await?;
             return Ok((vec![StoredBlock { tombstones, ..stored.clone() }], false));
         }
-        let name = seen.files.first().map_or("", |meta| &meta.kept).to_owned();
+        let name = seen.files.first().map_or("", |meta| meta.kept.as_str()).to_owned();
         let finished = lock(&self.finished).get(&name).cloned();
         if let Some(stored) = finished {
             let tombstones = self.tombstones(seen, stored.tombstones.as_ref()).await?;

@@ -88,8 +88,8 @@ fn list_and_keep(
     if !due && before.is(&signature) {
         return Ok(Listing::Same);
     }
-    Ok(keep(data_dir, spool, logs, (signature, before))?
-        .map_or(Listing::Changing, |scan| Listing::Kept(Box::new(scan))))
+    let kept = keep(data_dir, spool, logs, (signature, before))?;
+    Ok(kept.map_or(Listing::Changing, |scan| Listing::Kept(Box::new(scan))))
 }
 
 impl Archiver {
