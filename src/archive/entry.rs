@@ -208,7 +208,8 @@ impl PieceEntry {
 pub struct Base {
     /// When it was seen.
     pub seen: Stamp,
-    /// When it came about, by the newest modification time of what changed; at most `seen`.
+    /// When it came about, by the newest modification time of what changed, and not before the look that still found
+    /// something else; at most `seen`.
     pub changed_ms: i64,
     /// How far the logs were written at that moment.
     pub position: Position,

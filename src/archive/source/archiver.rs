@@ -4,6 +4,7 @@ mod bases;
 mod looks;
 mod opening;
 mod server;
+mod window;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -117,6 +118,8 @@ pub struct Archiver {
     blind: Option<i64>,
     last_scan_ms: i64,
     last_ask_ms: i64,
+    /// When it was last read since when every second can be restored.
+    window_read_ms: i64,
     /// The wall clock less the other one.
     drift_ms: i64,
 }
@@ -241,10 +244,8 @@ impl Archiver {
         }
         if let Some(fork) = &batch.fork {
             self.uploader.instruments.count_fork(fork.reason);
-            let gap = batch.events.iter().find(|event| event.kind == EventKind::Gap && event.at_ms > 0);
-            if let Some(gap) = gap.filter(|_| fork.reason == ForkReason::Gap) {
-                let missing_ms = now.wall_ms.saturating_sub(gap.at_ms).max(0);
-                self.uploader.instruments.gaps.inc_by(seconds(missing_ms));
+            if fork.reason == ForkReason::Gap {
+                self.count_gap(&batch, now);
                 let (digests, data_dir) = (Arc::clone(&self.digests), self.settings.data_dir.clone());
                 tokio::spawn(seed(digests, data_dir, None, self.uploader.cpu.clone()));
             }
@@ -259,7 +260,8 @@ impl Archiver {
     }
 
     fn entry(&mut self, batch: Batch) -> (Entry, SealedObjects) {
-        let made = self.knows_until();
+        let mut made = self.knows_until();
+        made.wall_ms = batch.old_clock_ms.unwrap_or(made.wall_ms);
         let mut events = std::mem::take(&mut self.events);
         events.extend(batch.events);
         let server = std::mem::take(&mut self.facts_are_news).then(|| self.facts.clone()).flatten();
@@ -288,12 +290,10 @@ impl Archiver {
         (self.end, self.last_entry, self.storing_since) = (end, entry.made, None);
         let instruments = &self.uploader.instruments;
         instruments.last_success.set(seconds(entry.made.wall_ms));
-        if let Some(base) = &entry.base {
-            if instruments.window_start.get() == 0.0 {
-                instruments.window_start.set(seconds(base.seen.wall_ms));
-            }
+        if entry.base.is_some() {
             self.release_base();
         }
+        self.update_window(&entry);
         let released = self.tailer().release(&entry.position);
         if let Err(error) = released {
             tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");

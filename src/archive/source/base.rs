@@ -1,10 +1,11 @@
 //! From what lies in the data directory to a base: what is new is stored, the rest is named again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::scan::{KeptFile, Scan, SeenBlock, SeenCheckpoint};
 use super::spool::Spool;
+use super::tailer::LogsSeen;
 use super::upload::{Uploader, hash_file};
 use crate::archive::chain::encode;
 use crate::archive::{
@@ -12,16 +13,21 @@ use crate::archive::{
     StoredBlock, StoredFile,
 };
 use crate::bucket::FileOwner;
-use crate::model::Ulid;
+use crate::model::{Ulid, error_chain};
 use crate::runtime::crash_point;
 
 const OUT_OF_ORDER: &str = "from-out-of-order";
+
+/// Blocks that were stored and are in no base yet, by the name under which their `meta.json` is kept: that tells a block
+/// from another one of the same id.
+pub(super) type Finished = Arc<Mutex<BTreeMap<String, StoredBlock>>>;
 
 /// Makes bases of one source.
 #[derive(Debug, Clone)]
 pub(super) struct BaseMaker {
     pub(super) uploader: Uploader,
     pub(super) spool: Arc<Spool>,
+    pub(super) finished: Finished,
 }
 
 /// A base with all that it names stored, and what it tells beside.
@@ -32,13 +38,15 @@ pub(super) struct MadeBase {
     pub(super) events: Vec<Event>,
     /// Blocks that were stored for it.
     pub(super) uploads: u64,
+    /// Blocks that could not be read: they are in the base as they were in the one before, if they were.
+    pub(super) unreadable: Vec<Event>,
 }
 
 impl BaseMaker {
     /// Stores what is new in the data directory since the base before.
     ///
     /// # Errors
-    /// A file that cannot be read, keys that cannot encrypt, or the store's failure.
+    /// A checkpoint that cannot be read, keys that cannot encrypt, or the store's failure.
     pub(super) async fn make(&self, scan: Scan, before: Option<Arc<Base>>) -> Result<MadeBase, ArchiveError> {
         let before = before.as_deref();
         let archived: BTreeMap<Ulid, StoredBlock> = before
@@ -46,6 +54,22 @@ impl BaseMaker {
             .flat_map(|base| base.blocks.iter().flat_map(|block| block.stored.iter().cloned()))
             .map(|stored| (stored.id, stored))
             .collect();
+        let (mut blocks, mut uploads) = (Vec::with_capacity(scan.blocks.len()), 0);
+        let mut unreadable = Vec::new();
+        for seen in &scan.blocks {
+            let known = before.and_then(|base| base.blocks.iter().find(|block| block.id == seen.id));
+            match self.stored(seen, known, &archived).await {
+                Ok((stored, uploaded)) => {
+                    uploads += u64::from(uploaded);
+                    blocks.push(block_state(seen, stored));
+                }
+                Err(error @ ArchiveError::File { .. }) => {
+                    blocks.extend(known.cloned());
+                    unreadable.push(unreadable_block(&scan.logs, seen.id, error_chain(&error)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let checkpoint = match &scan.checkpoint {
             Some(seen) => {
                 let last = before.and_then(|base| base.checkpoint.as_ref());
@@ -53,13 +77,6 @@ impl BaseMaker {
             }
             None => None,
         };
-        let (mut blocks, mut uploads) = (Vec::with_capacity(scan.blocks.len()), 0);
-        for seen in &scan.blocks {
-            let known = before.and_then(|base| base.blocks.iter().find(|block| block.id == seen.id));
-            let (stored, uploaded) = self.stored(seen, known, &archived).await?;
-            uploads += u64::from(uploaded);
-            blocks.push(block_state(seen, stored));
-        }
         let alike = before.filter(|before| (&before.checkpoint, &before.blocks) == (&checkpoint, &blocks));
         let base = Base {
             seen: scan.logs.seen,
@@ -73,7 +90,7 @@ impl BaseMaker {
         let events = before.map_or_else(Vec::new, |before| events(before, &base, &scan));
         let same = alike.is_some_and(|before| before.position.timeline == base.position.timeline);
         crash_point("archive.before-base");
-        Ok(MadeBase { base: (!same).then_some(base), events, uploads })
+        Ok(MadeBase { base: (!same).then_some(base), events, uploads, unreadable })
     }
 
     /// Returns what is to be restored for a block, and whether it was stored for that.
@@ -87,6 +104,12 @@ impl BaseMaker {
             let tombstones = self.tombstones(seen, stored.tombstones.as_ref()).await?;
             return Ok((vec![StoredBlock { tombstones, ..stored.clone() }], false));
         }
+        let name = seen.files.first().map_or("", |meta| meta.kept.as_str()).to_owned();
+        let finished = lock(&self.finished).get(&name).cloned();
+        if let Some(stored) = finished {
+            let tombstones = self.tombstones(seen, stored.tombstones.as_ref()).await?;
+            return Ok((vec![StoredBlock { tombstones, ..stored }], true));
+        }
         if seen.tombstones.is_none() {
             if let Some(known) = known {
                 return Ok((known.stored.clone(), false));
@@ -96,6 +119,7 @@ impl BaseMaker {
             }
         }
         let stored = self.store_block(seen).await?;
+        lock(&self.finished).insert(name, stored.clone());
         Ok((vec![stored], true))
     }
 
@@ -189,6 +213,17 @@ impl BaseMaker {
         let found = hashed.map_err(|e| failed(file, e))?;
         Ok(found == (stored.size_bytes, stored.sha256))
     }
+}
+
+/// Locks what is finished.
+pub(super) fn lock<T>(finished: &Mutex<T>) -> MutexGuard<'_, T> {
+    finished.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells that a block is not archived as it is.
+pub(super) fn unreadable_block(logs: &LogsSeen, id: Ulid, detail: String) -> Event {
+    let (kind, at_ms) = (EventKind::BlockUnreadable, logs.seen.wall_ms);
+    Event { kind, at_ms, position: logs.position, block: Some(id), detail }
 }
 
 fn failed(file: &KeptFile, source: std::io::Error) -> ArchiveError {

@@ -76,7 +76,7 @@ impl ArchiverMetrics {
         metrics.register(&name("timeline_forks"), "Timelines that began, by reason", new.forks.clone());
         metrics.register(
             &name("recoverable_window_start_timestamp_seconds"),
-            "The first time that can be restored",
+            "Since when every second can be restored; 0 before there is anything to restore",
             new.window_start.clone(),
         );
         metrics.register(&name("pieces"), "Pieces stored", new.pieces.clone());

@@ -7,6 +7,26 @@ use super::walk::walk;
 use crate::archive::{Archive, ArchiveError, ArchiveView, Piece, Stamp};
 use crate::model::{ErrorKind, error_chain};
 
+/// The wall clock was set where it moves so much against another one.
+pub(super) const CLOCK_STEP_MS: i64 = 2_000;
+
+/// Begins a timeline where the wall clock was behind what an earlier archiver wrote by it: it was set back since, or this
+/// machine has another one. `begun` comes before all that was seen.
+pub(super) fn check_clock(
+    view: &ArchiveView,
+    tailer: &mut Tailer,
+    begun: Stamp,
+    instruments: &super::instruments::Instruments,
+) {
+    let behind_ms = view.last_made.wall_ms.saturating_sub(begun.wall_ms);
+    if behind_ms > CLOCK_STEP_MS {
+        instruments.clock_steps.inc();
+        tracing::warn!(source = %view.source, behind_ms, "the wall clock is behind what was archived");
+        let detail = format!("the wall clock was set back by at least {behind_ms} ms while no archiver ran");
+        tailer.begin_by_clock(begun, detail);
+    }
+}
+
 /// Reads the newest piece of the WAL, where it can be.
 pub(super) async fn newest_piece(
     archive: &Archive,
@@ -35,8 +55,9 @@ pub(super) async fn newest_piece(
     }
 }
 
-/// Compares the newest piece of the WAL with the segment that it was read from. Where that holds something else, the
-/// segment is read again on a new timeline. What is missing or too short is found by the first look.
+/// Compares the newest piece of the WAL with the segment that it was read from. Where that holds something else, so
+/// may those before: all that the server has is read again on a new timeline. What is missing or too short is found by
+/// the first look.
 pub(super) fn compare_newest_piece(
     piece: &Piece,
     tailer: &mut Tailer,

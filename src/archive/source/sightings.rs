@@ -19,6 +19,8 @@ pub(super) struct Sighting {
     pub(super) until: Stamp,
     pub(super) wal: LogPosition,
     pub(super) wbl: Option<LogPosition>,
+    /// How often the wall clock had been set before.
+    pub(super) epoch: u32,
 }
 
 /// Sightings that are not read yet, in order.
@@ -28,26 +30,28 @@ pub(super) struct Sightings {
     /// The last one that was read.
     read: Option<Sighting>,
     apart_ms: i64,
+    epoch: u32,
 }
 
 impl Sightings {
     pub(super) fn new() -> Self {
-        Self { waiting: VecDeque::new(), read: None, apart_ms: APART_MS }
+        Self { waiting: VecDeque::new(), read: None, apart_ms: APART_MS, epoch: 0 }
     }
 
     /// Notes a look.
     pub(super) fn note(&mut self, now: Stamp, wal: LogPosition, wbl: Option<LogPosition>) {
         let before = self.waiting.len().checked_sub(2).map(|i| self.waiting[i].first);
+        let epoch = self.epoch;
         let last = self.waiting.back_mut().or(self.read.as_mut());
-        if let Some(last) = last.filter(|last| (last.wal, last.wbl) == (wal, wbl)) {
+        if let Some(last) = last.filter(|last| (last.wal, last.wbl, last.epoch) == (wal, wbl, epoch)) {
             last.until = now;
             return;
         }
-        let new = Sighting { first: now, until: now, wal, wbl };
+        let new = Sighting { first: now, until: now, wal, wbl, epoch };
         let apart_ms = self.apart_ms;
         let close = |before: Stamp| now.monotonic_ms.saturating_sub(before.monotonic_ms) < apart_ms;
         match self.waiting.back_mut() {
-            Some(last) if before.is_some_and(close) => *last = new,
+            Some(last) if before.is_some_and(close) && last.epoch == epoch => *last = new,
             _ => self.waiting.push_back(new),
         }
         if self.waiting.len() > SIGHTINGS_MAX {
@@ -85,7 +89,13 @@ impl Sightings {
 
     /// Forgets where the logs stood: they are no longer what they were.
     pub(super) fn clear(&mut self) {
-        *self = Self::new();
+        *self = Self { epoch: self.epoch, ..Self::new() };
+    }
+
+    /// Notes that the wall clock was set: what comes was seen by another one. Returns how often that was.
+    pub(super) fn clock_was_set(&mut self) -> u32 {
+        self.epoch = self.epoch.saturating_add(1);
+        self.epoch
     }
 
     /// Returns until when the logs stood where they were read to.

@@ -1,5 +1,6 @@
 //! Both logs together: looks, batches of pieces, timelines.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use super::collect::{Collector, LoggedDelete, SealedPiece, SharedDigests, lock_digests};
 use super::log_tail::{LogTail, Reached};
 use super::segments::{Found, LogWatch};
-use super::sightings::Sightings;
+use super::sightings::{Sighting, Sightings};
 use super::spool::Spool;
 use super::waiting::{Waiting, look_at_both};
 use crate::archive::{
@@ -36,6 +37,17 @@ pub(super) struct Batch {
     pub(super) since: Option<Stamp>,
     /// Whether more is waiting already.
     pub(super) more: bool,
+    /// The newest time of what was read, where the clock was set after it was seen.
+    pub(super) old_clock_ms: Option<i64>,
+}
+
+/// The wall clock was set.
+#[derive(Debug)]
+struct ClockSet {
+    /// Sightings of this epoch came after it.
+    epoch: u32,
+    noticed: Stamp,
+    detail: String,
 }
 
 /// Where the logs stood at the newest look.
@@ -63,6 +75,8 @@ pub(super) struct Tailer {
     stuck: Option<i64>,
     /// Whether the logs no longer go on from what is known; what was seen before is read first.
     differs: bool,
+    /// Clocks that were set while something waited that was seen before: that is read first.
+    clocks_set: VecDeque<ClockSet>,
     fork: Option<Fork>,
     events: Vec<Event>,
     /// Segments before this one were there when the timeline began: how they end says nothing new.
@@ -105,6 +119,7 @@ impl Tailer {
             sightings,
             stuck: None,
             differs: false,
+            clocks_set: VecDeque::new(),
             fork: None,
             events: Vec::new(),
             known_before: 0,
@@ -142,11 +157,15 @@ impl Tailer {
 
     /// Returns where the logs stood at the newest look, where they go on from what is known.
     pub(super) fn logs_seen(&self) -> Option<LogsSeen> {
-        let newest = self.sightings.newest().filter(|_| !self.differs && self.fork.is_none())?;
+        let newest = self.sightings.newest().filter(|_| !self.forks())?;
         let position = Position { timeline: self.timeline, wal: newest.wal, wbl: newest.wbl };
         let first_segment = self.wal.watch.first_live()?;
         let wbl_first_segment = self.wbl.watch.first_live();
         Some(LogsSeen { seen: newest.until, position, first_segment, wbl_first_segment })
+    }
+
+    fn forks(&self) -> bool {
+        self.differs || self.fork.is_some() || !self.clocks_set.is_empty()
     }
 
     /// Returns since when something waits to be read.
@@ -156,11 +175,7 @@ impl Tailer {
 
     /// Returns whether a batch would say something.
     pub(super) fn has_news(&self) -> bool {
-        !self.sightings.is_read()
-            || self.differs
-            || self.fork.is_some()
-            || self.restart_told.is_some()
-            || !self.events.is_empty()
+        !self.sightings.is_read() || self.forks() || self.restart_told.is_some() || !self.events.is_empty()
     }
 
     /// Returns whether there is a timeline to speak of.
@@ -182,15 +197,38 @@ impl Tailer {
         self.events.push(Event { kind, at_ms, position, block: None, detail });
     }
 
-    /// Begins a timeline where the wall clock was set, so that on each of them a time is once.
-    pub(super) fn clock_stepped(&mut self, now: Stamp, detail: String) {
-        if self.timeline == 0 {
-            return;
+    /// Notes that the wall clock was set. A timeline begins there, so that on each of them a time is once.
+    pub(super) fn clock_stepped(&mut self, noticed: Stamp, detail: String) {
+        if self.timeline > 0 {
+            let epoch = self.sightings.clock_was_set();
+            self.clocks_set.push_back(ClockSet { epoch, noticed, detail });
         }
-        self.begin_timeline((ForkReason::ClockStep, EventKind::ClockStep), now.wall_ms, now, detail);
+    }
+
+    /// Begins the timelines of clocks that were set before what is read next was seen.
+    fn apply_clocks(&mut self) {
+        while let Some(set) = self.clocks_set.pop_front() {
+            if self.sightings.next().is_some_and(|next| next.epoch < set.epoch) {
+                self.clocks_set.push_front(set);
+                return;
+            }
+            self.begin_by_clock(set.noticed, set.detail);
+        }
+    }
+
+    /// Begins a timeline with what was seen by another clock.
+    pub(super) fn begin_by_clock(&mut self, noticed: Stamp, detail: String) {
+        let kinds = (ForkReason::ClockStep, EventKind::ClockStep);
+        self.begin_timeline(kinds, noticed.wall_ms, noticed, detail);
         for tail in [&mut self.wal, &mut self.wbl] {
-            tail.after_ms = tail.after_ms.min(now.wall_ms);
+            tail.after_ms = tail.after_ms.min(noticed.wall_ms);
         }
+    }
+
+    /// Returns what is read next on this timeline.
+    fn next_sighting(&self) -> Option<Sighting> {
+        let until = self.clocks_set.front().map_or(u32::MAX, |set| set.epoch);
+        self.sightings.next().filter(|next| next.epoch < until)
     }
 
     /// Notes that the server says that it was started at another time than before.
@@ -200,9 +238,11 @@ impl Tailer {
         }
     }
 
-    /// Begins again with a segment of which the archive holds something else.
+    /// Begins again with the first segment that is there: of this one the archive holds something else.
     pub(super) fn reread(&mut self, segment: u32, now: Stamp) {
-        self.wal.rewind(segment);
+        let first = self.wal.watch.first_live().map_or(segment, |first| first.min(segment));
+        self.wal.rewind(first);
+        self.known_before = self.wal.watch.last().unwrap_or(0);
         let detail = format!("segment {segment} is not the one that is archived");
         self.begin_timeline((ForkReason::Rewritten, EventKind::Rewritten), now.wall_ms, now, detail);
     }
@@ -220,6 +260,7 @@ impl Tailer {
     /// # Errors
     /// A log that cannot be read, or keys that cannot encrypt.
     pub(super) fn read(&mut self, now: Stamp) -> Result<Batch, ArchiveError> {
+        self.apply_clocks();
         if self.sightings.is_read() && self.differs {
             self.apply_difference(now)?;
         }
@@ -241,10 +282,14 @@ impl Tailer {
             self.broke(broken, now);
         }
         // Where nothing could be read, the next try comes in its time.
-        let progress = !pieces.is_empty() || self.sightings.is_read();
-        let more = (progress && !self.sightings.is_read()) || self.fork.is_some();
+        let read = self.next_sighting().is_none();
+        let waits = !self.sightings.is_read() || !self.clocks_set.is_empty();
+        let more = ((!pieces.is_empty() || read) && waits) || self.fork.is_some();
         let digests = self.closed_digests(position, now)?;
-        Ok(Batch { pieces, digests, position, fork, events, since, more })
+        let seen = pieces.iter().map(|piece| piece.entry.seen.wall_ms);
+        let newest_ms = seen.chain(self.sightings.read_until().map(|until| until.wall_ms)).max();
+        let old_clock_ms = newest_ms.filter(|_| !self.clocks_set.is_empty());
+        Ok(Batch { pieces, digests, position, fork, events, since, more, old_clock_ms })
     }
 
     /// Seals what is known of the ranges that have passed.
@@ -265,7 +310,7 @@ impl Tailer {
         now: Stamp,
     ) -> Option<(LogKind, Reached)> {
         let (mut budget, mut last, mut broken, mut unread) = (BATCH_BYTES, None, None, None);
-        while let Some(next) = self.sightings.next() {
+        while let Some(next) = self.next_sighting() {
             last = Some(next.first);
             match self.wal.read_to(next.wal, next.first, wal, &mut budget) {
                 Ok(Reached::Target) => wal.mark(next.first),

@@ -5,15 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Archiver;
-use crate::archive::source::base::{BaseMaker, MadeBase};
+use crate::archive::source::base::{BaseMaker, Finished, MadeBase, lock, unreadable_block};
 use crate::archive::source::scan::{Before, KEPT, Listed, Scan, keep, list};
 use crate::archive::source::spool::Spool;
 use crate::archive::source::tailer::LogsSeen;
-use crate::archive::{ArchiveError, ArchiveView, Event, EventKind};
+use crate::archive::{ArchiveError, ArchiveView, Event, Stamp};
 use crate::model::error_chain;
 
 /// So many scans wait at most; then the newest takes the place of the one before.
 const SCANS_MAX: usize = 64;
+
+/// How long to wait before what could not be read is tried again; then twice that, and so on.
+const PAUSE_FIRST_MS: i64 = 5_000;
+const PAUSE_MAX_MS: i64 = 300_000;
 
 enum Listing {
     Same,
@@ -26,14 +30,22 @@ enum Listing {
 #[derive(Debug)]
 pub(super) struct BaseWatch {
     before: Before,
-    /// Whether a base is to be made although nothing changed.
-    due: bool,
+    /// When a base is to be made although nothing changed, on the clock that never steps.
+    due_ms: Option<i64>,
+    /// How long to wait after the next failure.
+    pause_ms: i64,
+    pub(super) finished: Finished,
 }
 
 impl BaseWatch {
     pub(super) fn new(view: Option<&ArchiveView>) -> Self {
         let made_ms = view.map_or(i64::MIN, |view| view.last_made.wall_ms);
-        Self { before: Before::Archive(made_ms), due: false }
+        Self {
+            before: Before::Archive(made_ms),
+            due_ms: None,
+            pause_ms: PAUSE_FIRST_MS,
+            finished: Finished::default(),
+        }
     }
 
     fn still_so(&mut self, seen_ms: i64) {
@@ -45,12 +57,23 @@ impl BaseWatch {
     fn take(&mut self, scan: &Scan) {
         let (signature, seen_ms) = (scan.signature.clone(), scan.logs.seen.wall_ms);
         self.before = Before::Listing(Listed { signature, seen_ms, dated: scan.dated });
-        self.due = false;
+        self.due_ms = None;
     }
 
     /// Has a base made of what is there.
     pub(super) fn ask(&mut self) {
-        self.due = true;
+        self.due_ms = Some(i64::MIN);
+    }
+
+    /// Has a base made of what is there then, each time later.
+    fn ask_later(&mut self, now: Stamp) {
+        let then_ms = now.monotonic_ms.saturating_add(self.pause_ms);
+        self.due_ms = Some(self.due_ms.map_or(then_ms, |due_ms| due_ms.min(then_ms)));
+        self.pause_ms = self.pause_ms.saturating_mul(2).min(PAUSE_MAX_MS);
+    }
+
+    fn is_due(&self, now: Stamp) -> bool {
+        self.due_ms.is_some_and(|due_ms| due_ms <= now.monotonic_ms)
     }
 }
 
@@ -65,8 +88,8 @@ fn list_and_keep(
     if !due && before.is(&signature) {
         return Ok(Listing::Same);
     }
-    Ok(keep(data_dir, spool, logs, (signature, before))?
-        .map_or(Listing::Changing, |scan| Listing::Kept(Box::new(scan))))
+    let kept = keep(data_dir, spool, logs, (signature, before))?;
+    Ok(kept.map_or(Listing::Changing, |scan| Listing::Kept(Box::new(scan))))
 }
 
 impl Archiver {
@@ -74,7 +97,7 @@ impl Archiver {
     pub(super) async fn scan(&mut self) -> Result<(), ArchiveError> {
         let Some(logs) = self.tailer().logs_seen() else { return Ok(()) };
         let (data_dir, spool) = (self.settings.data_dir.clone(), Arc::clone(&self.spool));
-        let (before, due) = (self.watch.before.clone(), self.watch.due);
+        let (before, due) = (self.watch.before.clone(), self.watch.is_due(self.now()));
         let scanned = self.uploader.cpu.run(move || list_and_keep(&data_dir, &spool, logs, &before, due));
         match scanned.await? {
             Ok(Listing::Kept(scan)) => self.take_scan(*scan),
@@ -93,17 +116,7 @@ impl Archiver {
     pub(super) fn take_scan(&mut self, scan: Scan) {
         self.watch.take(&scan);
         for (id, reason) in &scan.unreadable {
-            if !self.unreadable.contains(id) {
-                self.unreadable.push(*id);
-                tracing::warn!(source = %self.settings.source, block = %id, reason, "a block cannot be archived");
-                self.events.push(Event {
-                    kind: EventKind::BlockUnreadable,
-                    at_ms: scan.logs.seen.wall_ms,
-                    position: scan.logs.position,
-                    block: Some(*id),
-                    detail: reason.clone(),
-                });
-            }
+            self.tell_unreadable(unreadable_block(&scan.logs, *id, reason.clone()));
         }
         if self.scans.len() >= SCANS_MAX {
             self.scans.pop_back();
@@ -111,19 +124,35 @@ impl Archiver {
         self.scans.push_back(scan);
     }
 
+    fn tell_unreadable(&mut self, event: Event) {
+        let Some(id) = event.block.filter(|id| !self.unreadable.contains(id)) else { return };
+        self.unreadable.push(id);
+        let (source, reason) = (&self.settings.source, &event.detail);
+        tracing::warn!(%source, block = %id, reason, "a block cannot be archived");
+        self.events.push(event);
+    }
+
     pub(super) fn make_next(&mut self) {
         if self.making.is_some() {
             return;
         }
         let Some(scan) = self.scans.pop_front() else { return };
-        let maker = BaseMaker { uploader: self.uploader.clone(), spool: Arc::clone(&self.spool) };
+        let (uploader, spool) = (self.uploader.clone(), Arc::clone(&self.spool));
+        let maker = BaseMaker { uploader, spool, finished: Arc::clone(&self.watch.finished) };
         let before = self.last_base.clone();
         self.making = Some(tokio::spawn(async move { maker.make(scan, before).await }));
     }
 
     pub(super) fn made(&mut self, made: Result<Result<MadeBase, ArchiveError>, ArchiveError>) {
         match made.and_then(|made| made) {
-            Ok(MadeBase { base, events, uploads }) => {
+            Ok(MadeBase { base, events, uploads, unreadable }) => {
+                lock(&self.watch.finished).clear();
+                if unreadable.is_empty() {
+                    self.watch.pause_ms = PAUSE_FIRST_MS;
+                } else {
+                    self.watch.ask_later(self.now());
+                }
+                unreadable.into_iter().for_each(|event| self.tell_unreadable(event));
                 self.uploader.instruments.base_uploads.inc_by(uploads);
                 self.events.extend(events);
                 if let Some(base) = base {
@@ -136,7 +165,7 @@ impl Archiver {
             Err(error) => {
                 let source = &self.settings.source;
                 tracing::warn!(%source, error = error_chain(&error), "cannot archive the server's blocks, trying again");
-                self.watch.ask();
+                self.watch.ask_later(self.now());
             }
         }
     }

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use super::{Archiver, HEARTBEAT_MS, lock};
 use crate::archive::source::instruments::seconds;
+use crate::archive::source::resume::CLOCK_STEP_MS;
 use crate::archive::{ArchiveError, Stamp};
-
-/// The wall clock was set where it moves so much against the other one.
-const CLOCK_STEP_MS: i64 = 2_000;
 
 impl Archiver {
     /// Looks at both logs. After a failure every look is a thorough one: a quick one may not meet what is wrong.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::bases::BaseWatch;
+use super::window::show_window;
 use super::{Archiver, ArchiverParts, ArchiverSettings, HEARTBEAT_MS, SCAN_MS};
 use crate::archive::source::facts::FactsClient;
 use crate::archive::source::instruments::{Instruments, seconds};
-use crate::archive::source::resume::{compare_newest_piece, newest_piece};
+use crate::archive::source::resume::{check_clock, compare_newest_piece, newest_piece};
 use crate::archive::source::scan::KEPT;
 use crate::archive::source::sealed_before::check_goes_on;
 use crate::archive::source::seed::seed;
@@ -182,17 +183,21 @@ impl Opening {
         let digests = Arc::new(Mutex::new(DigestBuilder::new(range_ms, now.wall_ms)));
         let read_to = view.as_ref().and_then(ArchiveView::newest_timeline).map(|timeline| timeline.end.wal);
         let seen = (archive.clone(), random.clone(), Arc::clone(&spool), Arc::clone(&digests));
+        let counted = instruments.clone();
         let begin = move || {
             let (archive, random, spool, digests) = seen;
             let mut tailer = Tailer::new(archive, random, spool, waiting, view.as_ref(), digests);
             if let Some(piece) = newest_piece {
                 compare_newest_piece(&piece, &mut tailer, now)?;
             }
+            if let Some(view) = &view {
+                check_clock(view, &mut tailer, begun, &counted);
+            }
             Ok::<_, ArchiveError>((tailer, view))
         };
         let (tailer, view) = cpu.run(begin).await??;
-        if let Some((first_ms, _)) = view.as_ref().and_then(ArchiveView::window_ms) {
-            instruments.window_start.set(seconds(first_ms));
+        if let Some(view) = &view {
+            show_window(&instruments, view);
         }
         let facts = view.as_ref().and_then(|view| view.servers.last()).map(|(_, facts)| facts.clone());
         let last_base = view.as_ref().and_then(|view| view.bases.last()).cloned().map(Arc::new);
@@ -227,6 +232,7 @@ impl Opening {
             blind: None,
             last_scan_ms: i64::MIN,
             last_ask_ms: i64::MIN,
+            window_read_ms: now.monotonic_ms,
             drift_ms: begun.wall_ms.saturating_sub(begun.monotonic_ms),
         })
     }

@@ -282,6 +282,79 @@ async fn a_clock_set_forward_by_an_hour_and_back_again_misleads_no_later_time() 
 }
 
 #[tokio::test]
+async fn what_was_seen_before_a_clock_was_set_in_an_outage_stays_on_its_timeline() {
+    let rig = Rig::new();
+    let (mut server, mut archiver) = (rig.server(), rig.archiver().await);
+    scrapes(&rig, &mut archiver, &mut server, 4).await;
+    rig.store.fail_at_random(random_from_seed(1), 100);
+    let mut moments = Vec::new();
+    for step_ms in [0, -HOUR_MS] {
+        rig.clock.step_ms(step_ms);
+        for _ in 0..10 {
+            server.scrapes_at(rig.clock.now_ms());
+            rig.clock.advance_ms(1_000);
+            archiver.step().await.unwrap();
+            moments.push((rig.clock.now_ms() - 1, server.written(LogKind::Wal).len()));
+        }
+    }
+    rig.store.stop_failing();
+    rig.turns(&mut archiver, 4).await;
+    let view = rig.view().await;
+    let (old, new) = (&view.timelines[&1], &view.timelines[&2]);
+    assert_eq!((new.fork.reason, view.timelines.len()), (ForkReason::ClockStep, 2));
+    assert_eq!(rig.archived_to(&view, LogKind::Wal, &old.end).await.len(), moments[9].1);
+    assert!(old.last_made.wall_ms > rig::START_MS, "{old:?}");
+    assert!(new.wal.iter().all(|piece| piece.seen.wall_ms < rig::START_MS), "{new:?}");
+    for (i, (at_ms, records)) in moments.iter().enumerate() {
+        let timeline = if i < 10 { 1 } else { 2 };
+        // Right before it was noticed, the new clock had not been looked at.
+        if i != 10 {
+            assert_eq!(records_as_of(&rig, *at_ms).await, (timeline, *records), "{i}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_while_no_archiver_ran_begins_a_timeline() {
+    let rig = Rig::new();
+    let (mut server, mut archiver) = (rig.server(), rig.archiver().await);
+    let before = scrapes(&rig, &mut archiver, &mut server, 6).await;
+    drop(archiver);
+    rig.clock.step_ms(-HOUR_MS);
+    let mut archiver = rig.archiver().await;
+    assert_eq!(archiver.uploader.instruments.clock_steps.get(), 1);
+    let after = scrapes(&rig, &mut archiver, &mut server, 6).await;
+    let view = rig.view().await;
+    assert_eq!(view.newest_timeline().unwrap().fork.reason, ForkReason::ClockStep);
+    for (timeline, moments) in [(1, &before[1..5]), (2, &after[..5])] {
+        for (at_ms, records) in moments {
+            assert_eq!(records_as_of(&rig, *at_ms).await, (timeline, *records), "{at_ms}");
+        }
+    }
+    drop(archiver);
+    rig.clock.advance_ms(1);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    assert_eq!(rig.view().await.timelines.len(), 2, "once");
+}
+
+#[tokio::test]
+async fn the_start_of_the_window_is_read_again_every_hour() {
+    let rig = Rig::new();
+    let (mut server, mut archiver) = (rig.server(), rig.archiver().await);
+    scrapes(&rig, &mut archiver, &mut server, 3).await;
+    let since_ms = rig.view().await.continuous_since_ms().unwrap();
+    let gauge = archiver.uploader.instruments.window_start.clone();
+    assert_eq!(gauge.get(), seconds(since_ms));
+    gauge.set(1.0);
+    scrapes(&rig, &mut archiver, &mut server, 3).await;
+    assert_eq!(gauge.get(), 1.0);
+    rig.clock.advance_ms(HOUR_MS);
+    scrapes(&rig, &mut archiver, &mut server, 3).await;
+    assert_eq!(gauge.get(), seconds(since_ms));
+}
+
+#[tokio::test]
 async fn files_are_held_open_where_nothing_may_be_written() {
     let rig = Rig::new();
     let mut server = rig.server();

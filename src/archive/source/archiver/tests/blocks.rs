@@ -200,14 +200,11 @@ async fn blocks_as_of(rig: &Rig, at_ms: i64) -> Vec<Ulid> {
 
 /// Two blocks from the hour before, archived.
 async fn two_old_blocks(rig: &Rig) -> (Archiver, rig::Server) {
-    let server = rig.server();
+    let mut server = rig.server();
     for n in [1, 2] {
         server.block(id(n), 1, &[id(n)], 10);
         server.date_block(id(n), rig::START_MS - HOUR_MS);
     }
-    drop(server);
-    std::fs::remove_dir_all(rig.dir.path().join("wal")).unwrap();
-    let mut server = rig.server();
     server.scrapes(2);
     let mut archiver = rig.archiver().await;
     rig.turns(&mut archiver, 5).await;
@@ -218,7 +215,7 @@ async fn two_old_blocks(rig: &Rig) -> (Archiver, rig::Server) {
 async fn a_block_that_was_removed_while_no_archiver_ran_is_there_at_every_time_before() {
     let rig = Rig::new();
     let (archiver, mut server) = two_old_blocks(&rig).await;
-    let existed_ms = rig.clock.now_ms() - 1_000;
+    let existed_ms = rig.view().await.last_made.wall_ms - 1;
     drop(archiver);
     rig.clock.advance_ms(600_000);
     server.remove_block(id(1));
@@ -226,8 +223,8 @@ async fn a_block_that_was_removed_while_no_archiver_ran_is_there_at_every_time_b
     let mut archiver = rig.archiver().await;
     rig.turns(&mut archiver, 3).await;
     assert_eq!(blocks_as_of(&rig, existed_ms).await, [id(1), id(2)]);
-    assert_eq!(blocks_as_of(&rig, rig.clock.now_ms() - 1_500).await, [id(2)]);
     let view = rig.view().await;
+    assert_eq!(blocks_as_of(&rig, view.last_made.wall_ms).await, [id(2)]);
     let gone = view.events.iter().find(|event| event.kind == EventKind::BlockGone).unwrap();
     assert!(gone.at_ms >= existed_ms, "{gone:?}");
     // What says the same on a new timeline came about when it did.
@@ -252,7 +249,7 @@ async fn what_is_only_missing_came_about_between_the_looks() {
     // As half of a removal leaves it, and as a folder that is cleaned by hand.
     std::fs::remove_file(rig.dir.path().join(id(1).to_string()).join("meta.json")).unwrap();
     std::fs::remove_file(rig.dir.path().join(id(2).to_string()).join("tombstones")).unwrap();
-    rig.turns(&mut archiver, 3).await;
+    rig.turns(&mut archiver, 12).await;
     assert_eq!(blocks_as_of(&rig, existed_ms - 1_500).await, [id(1), id(2)]);
     assert_eq!(blocks_as_of(&rig, existed_ms + 1_500).await, [id(2)]);
     let view = rig.view().await;
@@ -269,7 +266,8 @@ async fn a_block_that_was_moved_in_is_not_there_before() {
     server.date_block(id(3), rig::START_MS - HOUR_MS);
     rig.turns(&mut archiver, 3).await;
     assert_eq!(blocks_as_of(&rig, before_ms).await, [id(1), id(2)]);
-    assert_eq!(blocks_as_of(&rig, rig.clock.now_ms() - 1_500).await, [id(1), id(2), id(3)]);
+    let newest_ms = rig.view().await.last_made.wall_ms;
+    assert_eq!(blocks_as_of(&rig, newest_ms).await, [id(1), id(2), id(3)]);
 }
 
 #[tokio::test]
@@ -285,4 +283,63 @@ async fn a_block_that_is_removed_as_a_timeline_begins_is_there_before() {
     let base = view.bases.last().unwrap();
     assert_eq!((base.position.timeline, base.blocks.len()), (2, 1));
     assert!(base.changed_ms > existed_ms, "{} {existed_ms}", base.changed_ms);
+}
+
+/// Scans, lets a kept file vanish as if it could not be read, and makes the base.
+async fn make_without(rig: &Rig, archiver: &mut Archiver, kept: &str) {
+    rig.clock.advance_ms(1_000);
+    archiver.scan().await.unwrap();
+    let spool = rig.dir.path().join("perennial-spool/base");
+    let found = std::fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().path());
+    let folder = if kept.starts_with("checkpoint") {
+        found.into_iter().find(|path| path.to_string_lossy().contains("checkpoint.")).unwrap()
+    } else {
+        spool.join("blocks")
+    };
+    std::fs::remove_file(folder.join(kept.trim_start_matches("checkpoint/"))).unwrap();
+    archiver.make_next();
+    let made = ended(&mut archiver.making).await;
+    archiver.made(made);
+}
+
+#[tokio::test]
+async fn a_block_whose_files_cannot_be_read_leaves_the_others_their_base() {
+    let rig = Rig::new();
+    let (mut archiver, server) = started(&rig).await;
+    server.block(id(1), 1, &[id(1)], 10);
+    server.block(id(2), 1, &[id(2)], 10);
+    make_without(&rig, &mut archiver, &format!("{}/index", id(1))).await;
+    rig.turns(&mut archiver, 2).await;
+    let view = rig.view().await;
+    let ids: Vec<Ulid> = view.bases.last().unwrap().blocks.iter().map(|block| block.id).collect();
+    assert_eq!(ids, [id(2)]);
+    let told: Vec<&Event> = view.events.iter().filter(|e| e.kind == EventKind::BlockUnreadable).collect();
+    assert_eq!((told.len(), told[0].block), (1, Some(id(1))));
+    let bases = view.bases.len();
+    rig.turns(&mut archiver, 8).await;
+    let view = rig.view().await;
+    let ids: Vec<Ulid> = view.bases.last().unwrap().blocks.iter().map(|block| block.id).collect();
+    assert_eq!((ids, view.bases.len()), (vec![id(1), id(2)], bases + 1), "it is tried again");
+    assert_eq!(archiver.uploader.instruments.base_uploads.get(), 2, "the other one is not stored again");
+}
+
+#[tokio::test]
+async fn what_was_stored_for_a_base_that_failed_is_not_stored_again_and_the_next_try_waits() {
+    let rig = Rig::new();
+    let (mut archiver, mut server) = started(&rig).await;
+    server.block(id(1), 1, &[id(1)], 10);
+    server.rotate();
+    server.scrapes(1);
+    server.checkpoint(0);
+    rig.look(&mut archiver).await;
+    make_without(&rig, &mut archiver, "checkpoint/00000000").await;
+    let finished: Vec<_> =
+        super::super::super::base::lock(&archiver.watch.finished).values().cloned().collect();
+    assert_eq!(finished.len(), 1);
+    rig.turns(&mut archiver, 3).await;
+    assert!(rig.view().await.bases.last().unwrap().blocks.is_empty(), "it waits");
+    rig.turns(&mut archiver, 4).await;
+    let view = rig.view().await;
+    assert_eq!(state(view.bases.last().unwrap(), 1).stored[0].upload, finished[0].upload);
+    assert_eq!(view.bases.last().unwrap().checkpoint.as_ref().unwrap().number, 0);
 }
