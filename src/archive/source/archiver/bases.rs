@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Archiver;
 use crate::archive::source::base::{BaseMaker, MadeBase};
-use crate::archive::source::scan::{KEPT, Scan, keep, list};
+use crate::archive::source::scan::{KEPT, Scan, Stored, keep, list};
 use crate::archive::{ArchiveError, Event, EventKind};
 use crate::model::error_chain;
 
@@ -17,13 +17,13 @@ impl Archiver {
     pub(super) async fn scan(&mut self) -> Result<(), ArchiveError> {
         let Some(logs) = self.tailer().logs_seen() else { return Ok(()) };
         let (data_dir, spool) = (self.settings.data_dir.clone(), Arc::clone(&self.spool));
-        let before = self.signature.clone();
+        let (before, archived) = (self.signature.clone(), Stored::of(self.last_base.as_deref()));
         let scanned = self.uploader.cpu.run(move || {
             let signature = list(&data_dir)?;
             if before.as_ref() == Some(&signature) {
                 return Ok(None);
             }
-            keep(&data_dir, &spool, logs, (signature, before.as_ref()))
+            keep(&data_dir, &spool, logs, (signature, before.as_ref()), &archived)
         });
         match scanned.await? {
             Ok(Some(scan)) => self.take_scan(scan),
