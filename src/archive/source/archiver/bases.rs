@@ -69,7 +69,10 @@ impl Archiver {
         self.making = Some(tokio::spawn(async move { maker.make(scan, before).await }));
     }
 
-    pub(super) fn made(&mut self, made: Result<Result<MadeBase, ArchiveError>, ArchiveError>) {
+    pub(super) async fn made(
+        &mut self,
+        made: Result<Result<MadeBase, ArchiveError>, ArchiveError>,
+    ) -> Result<(), ArchiveError> {
         match made.and_then(|made| made) {
             Ok(MadeBase { base, events, uploads }) => {
                 self.uploader.instruments.base_uploads.inc_by(uploads);
@@ -78,7 +81,7 @@ impl Archiver {
                     self.last_base = Some(Arc::new(base.clone()));
                     self.bases.push_back(base);
                 } else {
-                    self.release_base();
+                    self.release_base().await?;
                 }
             }
             Err(error) => {
@@ -87,15 +90,18 @@ impl Archiver {
                 self.signature = None;
             }
         }
+        Ok(())
     }
 
     /// Lets go of blocks and checkpoints once nothing waits to be stored or named.
-    pub(super) fn release_base(&self) {
+    pub(super) async fn release_base(&self) -> Result<(), ArchiveError> {
         if !self.scans.is_empty() || self.making.is_some() || !self.bases.is_empty() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.spool.release_folder(KEPT) {
+        let spool = Arc::clone(&self.spool);
+        if let Err(error) = self.uploader.cpu.run(move || spool.release_folder(KEPT)).await? {
             tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");
         }
+        Ok(())
     }
 }
