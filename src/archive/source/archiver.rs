@@ -146,8 +146,8 @@ impl Archiver {
             tokio::select! {
                 biased;
                 () = stop.wait() => break,
-                published = ended(&mut self.publishing) => self.published(published?)?,
-                made = ended(&mut self.making) => self.made(made),
+                published = ended(&mut self.publishing) => self.published(published?).await?,
+                made = ended(&mut self.making) => self.made(made).await?,
                 told = ended(&mut self.asking) => self.told(told),
                 _ = ticks.tick() => {}
             }
@@ -285,16 +285,20 @@ impl Archiver {
         (entry, (batch.pieces, batch.digests))
     }
 
-    fn published(&mut self, published: Result<(ChainEnd, Entry), ArchiveError>) -> Result<(), ArchiveError> {
+    async fn published(
+        &mut self,
+        published: Result<(ChainEnd, Entry), ArchiveError>,
+    ) -> Result<(), ArchiveError> {
         let (end, entry) = published?;
         (self.end, self.last_entry, self.storing_since) = (end, entry.made, None);
         let instruments = &self.uploader.instruments;
         instruments.last_success.set(seconds(entry.made.wall_ms));
         if entry.base.is_some() {
-            self.release_base();
+            self.release_base().await?;
         }
         self.update_window(&entry);
-        let released = self.tailer().release(&entry.position);
+        let (tailer, position) = (Arc::clone(&self.tailer), entry.position);
+        let released = self.uploader.cpu.run(move || lock(&tailer).release(&position)).await?;
         if let Err(error) = released {
             tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");
         }
@@ -317,7 +321,7 @@ impl Archiver {
         loop {
             if let Some(publishing) = self.publishing.take() {
                 let published = publishing.await.map_err(|_| crate::runtime::CpuError::Panicked)?;
-                self.published(published)?;
+                self.published(published).await?;
             }
             let news = !stuck && (self.more || self.tailer().has_news() || !self.bases.is_empty());
             if !news && told {

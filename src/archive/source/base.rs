@@ -104,7 +104,7 @@ impl BaseMaker {
             let tombstones = self.tombstones(seen, stored.tombstones.as_ref()).await?;
             return Ok((vec![StoredBlock { tombstones, ..stored.clone() }], false));
         }
-        let name = seen.files.first().map_or("", |meta| meta.kept.as_str()).to_owned();
+        let name = seen.files.iter().flatten().next().map_or("", |meta| meta.kept.as_str()).to_owned();
         let finished = lock(&self.finished).get(&name).cloned();
         if let Some(stored) = finished {
             let tombstones = self.tombstones(seen, stored.tombstones.as_ref()).await?;
@@ -126,8 +126,13 @@ impl BaseMaker {
     async fn store_block(&self, seen: &SeenBlock) -> Result<StoredBlock, ArchiveError> {
         let uploader = &self.uploader;
         let upload = uploader.random.ulid(uploader.clock.now_ms());
-        let mut files = Vec::with_capacity(seen.files.len());
-        for file in &seen.files {
+        // The archive had it when it was seen, and has it no more: the next scan keeps its files.
+        let Some(kept) = &seen.files else {
+            let (path, source) = (seen.id.to_string().into(), std::io::ErrorKind::NotFound.into());
+            return Err(ArchiveError::File { path, source });
+        };
+        let mut files = Vec::with_capacity(kept.len());
+        for file in kept {
             files.push(self.store_file(FileOwner::Block(seen.id), upload, file).await?);
         }
         let plain_bytes = files.iter().map(|file| file.size_bytes).sum();

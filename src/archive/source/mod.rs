@@ -21,6 +21,7 @@
 //! - At one position every series of the WBL is declared in the WAL.
 //! - Records are read once and in order; a failure to store is met by trying again, not by reading again.
 //! - Memory does not grow with what is waiting: sightings are thinned, batches bounded, files stay in the spool.
+//! - What could not be looked at or read is never claimed: no entry is dated later than what is known of the log.
 //! - What the server changed under the archiver is never stored on the old timeline: what was seen before is read to
 //!   its end from the spool, then a new timeline begins.
 //!

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::spool::Spool;
 use super::tailer::LogsSeen;
+use crate::archive::{Base, BlockState};
 use crate::model::Ulid;
 
 /// How often a listing is repeated until two are equal.
@@ -133,8 +134,8 @@ pub(super) struct SeenBlock {
     pub(super) id: Ulid,
     pub(super) meta: BlockMeta,
     pub(super) meta_ms: i64,
-    /// Its files but the tombstones.
-    pub(super) files: Vec<KeptFile>,
+    /// Its files but the tombstones; nothing where the archive has them.
+    pub(super) files: Option<Vec<KeptFile>>,
     /// Its tombstones, where there are any, and when they were written.
     pub(super) tombstones: Option<(KeptFile, i64)>,
 }
@@ -188,6 +189,23 @@ pub(super) struct BlockCompaction {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct ParentBlock {
     pub(super) ulid: Ulid,
+}
+
+/// Blocks that the archive has, with whether it has their own files: else those of the blocks that they were made from,
+/// which do as long as nothing is deleted in them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stored(BTreeMap<Ulid, bool>);
+
+impl Stored {
+    pub(super) fn of(base: Option<&Base>) -> Self {
+        let blocks = base.into_iter().flat_map(|base| &base.blocks).filter(|block| !block.stored.is_empty());
+        let own = |block: &BlockState| block.stored.iter().any(|stored| stored.id == block.id);
+        Self(blocks.map(|block| (block.id, own(block))).collect())
+    }
+
+    fn has(&self, id: Ulid, tombstones: bool) -> bool {
+        self.0.get(&id).is_some_and(|own| *own || !tombstones)
+    }
 }
 
 /// Lists blocks and checkpoints until two listings are equal.
@@ -251,12 +269,14 @@ fn numbered(wal: &Path) -> Result<Vec<(u32, PathBuf)>> {
     Ok(found)
 }
 
-/// Keeps all files that a listing names. Nothing where the server changed them meanwhile: list again.
+/// Keeps all files that a listing names and the archive lacks. Nothing where the server changed them meanwhile: list
+/// again.
 pub(super) fn keep(
     data_dir: &Path,
     spool: &Spool,
     logs: LogsSeen,
     (signature, before): (Signature, &Before),
+    archived: &Stored,
 ) -> Result<Option<Scan>> {
     let checkpoint = match signature.checkpoint {
         Some((number, stamp)) => {
@@ -273,7 +293,7 @@ pub(super) fn keep(
     };
     let (mut blocks, mut unreadable) = (Vec::new(), Vec::new());
     for (&id, &(meta, tombstones)) in &signature.blocks {
-        match keep_block(data_dir, spool, id, meta, tombstones)? {
+        match keep_block((data_dir, spool), id, (meta, tombstones), archived)? {
             Ok(block) => blocks.push(block),
             Err(reason) => unreadable.push((id, reason)),
         }
@@ -289,17 +309,20 @@ pub(super) fn keep(
 type Readable<T> = std::result::Result<T, String>;
 
 fn keep_block(
-    data_dir: &Path,
-    spool: &Spool,
+    (data_dir, spool): (&Path, &Spool),
     id: Ulid,
-    meta: Option<FileStamp>,
-    tombstones: Option<FileStamp>,
+    (meta, tombstones): (Option<FileStamp>, Option<FileStamp>),
+    archived: &Stored,
 ) -> Result<Readable<SeenBlock>> {
     let dir = data_dir.join(id.to_string());
     let Some(meta_stamp) = meta else { return Ok(Err("it has no meta.json".to_owned())) };
+    let tombstones = tombstones.filter(|stamp| stamp.size > EMPTY_TOMBSTONES_BYTES);
     let folder = format!("{KEPT}/blocks/{id}");
     let meta_name = format!("{folder}/meta.json-{}", meta_stamp.inode);
-    spool.keep(&meta_name, &dir.join("meta.json"))?;
+    let wanted = !archived.has(id, tombstones.is_some());
+    if wanted {
+        spool.keep(&meta_name, &dir.join("meta.json"))?;
+    }
     if meta_stamp.size > META_BYTES_MAX {
         return Ok(Err(format!("its meta.json has {} bytes", meta_stamp.size)));
     }
@@ -307,20 +330,11 @@ fn keep_block(
         Ok(meta) => meta,
         Err(error) => return Ok(Err(format!("its meta.json: {error}"))),
     };
-    let mut files = vec![KeptFile { path: "meta.json".to_owned(), kept: meta_name }];
     if stamp(&dir.join("index"))?.is_none() {
         return Ok(Err("it has no index".to_owned()));
     }
-    let index = KeptFile { path: "index".to_owned(), kept: format!("{folder}/index") };
-    spool.keep(&index.kept, &dir.join("index"))?;
-    files.push(index);
-    let chunks = keep_folder(spool, &dir.join("chunks"), &format!("{folder}/chunks"), |_| true)?;
-    files.extend(chunks.into_iter().filter_map(|file| {
-        let path = format!("chunks/{}", file.path);
-        crate::bucket::file_name(&path)?;
-        Some(KeptFile { path, ..file })
-    }));
-    let tombstones = match tombstones.filter(|stamp| stamp.size > EMPTY_TOMBSTONES_BYTES) {
+    let files = if wanted { Some(keep_files(&dir, spool, &folder, meta_name)?) } else { None };
+    let tombstones = match tombstones {
         Some(stamp) => {
             let kept = format!("{folder}/tombstones-{}", stamp.inode);
             spool.keep(&kept, &dir.join("tombstones"))?;
@@ -329,6 +343,20 @@ fn keep_block(
         None => None,
     };
     Ok(Ok(SeenBlock { id, meta, meta_ms: meta_stamp.modified_ms, files, tombstones }))
+}
+
+/// Keeps index and chunks of a block, and names them after its `meta.json`.
+fn keep_files(dir: &Path, spool: &Spool, folder: &str, meta_name: String) -> Result<Vec<KeptFile>> {
+    let index = KeptFile { path: "index".to_owned(), kept: format!("{folder}/index") };
+    spool.keep(&index.kept, &dir.join("index"))?;
+    let mut files = vec![KeptFile { path: "meta.json".to_owned(), kept: meta_name }, index];
+    let chunks = keep_folder(spool, &dir.join("chunks"), &format!("{folder}/chunks"), |_| true)?;
+    files.extend(chunks.into_iter().filter_map(|file| {
+        let path = format!("chunks/{}", file.path);
+        crate::bucket::file_name(&path)?;
+        Some(KeptFile { path, ..file })
+    }));
+    Ok(files)
 }
 
 /// Keeps the files of a folder, sorted by name.

@@ -109,11 +109,11 @@ impl LogWatch {
             self.first_live = None;
             return Ok(Found::End(self.end()));
         }
-        if first_difference(&self.known, &found).is_some() {
-            let found = self.keep_aside(&found, spool)?;
-            // Nothing differs where the log changed again while it was kept: the next look sees that.
-            let number = first_difference(&self.known, &found);
-            return Ok(number.map_or(Found::End(self.end()), |number| Found::Differs(number, found)));
+        // What was put aside counts even where the server has truncated it since.
+        let changed = !self.aside.is_empty() || first_difference(&self.known, &found).is_some();
+        let found = if changed { self.keep_aside(&found, spool)? } else { found };
+        if let Some(number) = first_difference(&self.known, &found) {
+            return Ok(Found::Differs(number, found));
         }
         self.take(found, spool)?;
         Ok(Found::End(self.end()))

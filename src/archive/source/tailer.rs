@@ -129,8 +129,8 @@ impl Tailer {
         }
     }
 
-    /// Looks how far the logs are written. Returns whether that is known: where they differ from what is known, what was
-    /// seen before is read first.
+    /// Looks how far the logs are written. Returns whether that is known: where they differ from what is known, what
+    /// was seen before is read first.
     pub(super) fn look(&mut self, now: Stamp, thorough: bool) -> io::Result<bool> {
         if self.differs && !thorough {
             return Ok(false);
@@ -301,8 +301,8 @@ impl Tailer {
         closed.into_iter().map(seal).collect()
     }
 
-    /// Reads sighting by sighting, the WAL before the log of out-of-order samples, until the batch is full. Returns what
-    /// breaks the timeline.
+    /// Reads sighting by sighting, the WAL before the log of out-of-order samples, until the batch is full. Returns
+    /// what breaks the timeline.
     fn collect(
         &mut self,
         wal: &mut Collector,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::server::newest_segment;
 use crate::restore::scene::check_known;
 use crate::support::{
     ArchiverSetup, Fault, FaultProxy, Load, Python, S3Server, TsdbOptions, TsdbServer, installed, now_ms,
@@ -73,5 +74,57 @@ async fn an_object_store_that_fails_in_every_way_costs_time_but_no_data() {
             let restored = TsdbServer::opened(&to).await.samples().await;
             check_known(&book, &restored, end_ms, name);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archiver_started_while_the_store_is_away_links_at_once_and_loses_nothing() {
+    let test = "an_archiver_started_while_the_store_is_away_links_at_once_and_loses_nothing";
+    if !installed(test, &["prometheus", "promtool"]) {
+        return;
+    }
+    let Some(python) = Python::find(test) else { return };
+    let store = S3Server::start(&python).await;
+    let proxy = FaultProxy::start(&store.endpoint()).await;
+    let config = store.objstore_config().replace(&store.endpoint(), &proxy.endpoint());
+    let mut server = TsdbServer::new(TsdbOptions { scrape_itself: false, ..TsdbOptions::short_blocks() });
+    server.start().await;
+    let setup = ArchiverSetup::new(&server, &config);
+    let load = Load::start(server.remote_write(), 10, Duration::from_millis(200));
+    let archiver = setup.start().await;
+    archiver.catch_up().await;
+    archiver.stop();
+    // Nothing is kept from before: what is truncated from now on is lost unless the archiver links it.
+    let spool = server.data_dir().join("perennial-spool");
+    std::fs::remove_dir_all(&spool).unwrap();
+    proxy.set(Fault::Refused);
+    let mut archiver = setup.launch();
+    let first = newest_segment(server.data_dir());
+    for _ in 0..900 {
+        if !first.exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!first.exists(), "the server drops segments");
+    assert!(archiver.ended().is_none(), "it goes on without a store:\n{}", archiver.process.log_tail());
+    let linked = std::fs::read_dir(spool.join("wal")).unwrap().count();
+    assert!(linked > 1, "{linked}");
+    let lag = archiver.metric("perennial_archive_lag_seconds").await;
+    assert!(lag > 5.0, "{lag}");
+    let away_ms = now_ms() - 2_000;
+    proxy.set(Fault::None);
+    archiver.catch_up().await;
+    let end_ms = now_ms();
+    let book = load.stop().await;
+    archiver.catch_up().await;
+    archiver.stop();
+    server.stop();
+    let folder = tempfile::tempdir().unwrap();
+    for (time_ms, name) in [(away_ms, "while the store was away"), (end_ms, "after it came back")] {
+        let to = folder.path().join(time_ms.to_string());
+        setup.restore().as_of(time_ms, &to);
+        let restored = TsdbServer::opened(&to).await.samples().await;
+        check_known(&book, &restored, time_ms, name);
     }
 }

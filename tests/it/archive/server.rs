@@ -13,7 +13,7 @@ fn options() -> TsdbOptions {
     TsdbOptions { block_seconds: None, scrape_itself: true, ..TsdbOptions::default() }
 }
 
-fn newest_segment(data: &Path) -> PathBuf {
+pub(super) fn newest_segment(data: &Path) -> PathBuf {
     let names = std::fs::read_dir(data.join("wal")).unwrap().map(|e| e.unwrap().path());
     let segments =
         names.filter(|p| p.file_name().unwrap().to_string_lossy().bytes().all(|b| b.is_ascii_digit()));

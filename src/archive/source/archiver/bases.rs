@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Archiver;
 use crate::archive::source::base::{BaseMaker, Finished, MadeBase, lock, unreadable_block};
-use crate::archive::source::scan::{Before, KEPT, Listed, Scan, keep, list};
+use crate::archive::source::scan::{Before, KEPT, Listed, Scan, Stored, keep, list};
 use crate::archive::source::spool::Spool;
 use crate::archive::source::tailer::LogsSeen;
 use crate::archive::{ArchiveError, ArchiveView, Event, Stamp};
@@ -81,15 +81,15 @@ fn list_and_keep(
     data_dir: &Path,
     spool: &Spool,
     logs: LogsSeen,
-    before: &Before,
-    due: bool,
+    (before, due): (&Before, bool),
+    archived: &Stored,
 ) -> std::io::Result<Listing> {
     let signature = list(data_dir)?;
     if !due && before.is(&signature) {
         return Ok(Listing::Same);
     }
-    let kept = keep(data_dir, spool, logs, (signature, before))?;
-    Ok(kept.map_or(Listing::Changing, |scan| Listing::Kept(Box::new(scan))))
+    Ok(keep(data_dir, spool, logs, (signature, before), archived)?
+        .map_or(Listing::Changing, |scan| Listing::Kept(Box::new(scan))))
 }
 
 impl Archiver {
@@ -97,8 +97,10 @@ impl Archiver {
     pub(super) async fn scan(&mut self) -> Result<(), ArchiveError> {
         let Some(logs) = self.tailer().logs_seen() else { return Ok(()) };
         let (data_dir, spool) = (self.settings.data_dir.clone(), Arc::clone(&self.spool));
-        let (before, due) = (self.watch.before.clone(), self.watch.is_due(self.now()));
-        let scanned = self.uploader.cpu.run(move || list_and_keep(&data_dir, &spool, logs, &before, due));
+        let (before, archived) = (self.watch.before.clone(), Stored::of(self.last_base.as_deref()));
+        let due = self.watch.is_due(self.now());
+        let scanned =
+            self.uploader.cpu.run(move || list_and_keep(&data_dir, &spool, logs, (&before, due), &archived));
         match scanned.await? {
             Ok(Listing::Kept(scan)) => self.take_scan(*scan),
             Ok(Listing::Same) => self.watch.still_so(logs.seen.wall_ms),
@@ -143,7 +145,10 @@ impl Archiver {
         self.making = Some(tokio::spawn(async move { maker.make(scan, before).await }));
     }
 
-    pub(super) fn made(&mut self, made: Result<Result<MadeBase, ArchiveError>, ArchiveError>) {
+    pub(super) async fn made(
+        &mut self,
+        made: Result<Result<MadeBase, ArchiveError>, ArchiveError>,
+    ) -> Result<(), ArchiveError> {
         match made.and_then(|made| made) {
             Ok(MadeBase { base, events, uploads, unreadable }) => {
                 lock(&self.watch.finished).clear();
@@ -159,7 +164,7 @@ impl Archiver {
                     self.last_base = Some(Arc::new(base.clone()));
                     self.bases.push_back(base);
                 } else {
-                    self.release_base();
+                    self.release_base().await?;
                 }
             }
             Err(error) => {
@@ -168,15 +173,18 @@ impl Archiver {
                 self.watch.ask_later(self.now());
             }
         }
+        Ok(())
     }
 
     /// Lets go of blocks and checkpoints once nothing waits to be stored or named.
-    pub(super) fn release_base(&self) {
+    pub(super) async fn release_base(&self) -> Result<(), ArchiveError> {
         if !self.scans.is_empty() || self.making.is_some() || !self.bases.is_empty() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.spool.release_folder(KEPT) {
+        let spool = Arc::clone(&self.spool);
+        if let Err(error) = self.uploader.cpu.run(move || spool.release_folder(KEPT)).await? {
             tracing::warn!(source = %self.settings.source, %error, "cannot remove links from the spool");
         }
+        Ok(())
     }
 }

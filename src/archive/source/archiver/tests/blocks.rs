@@ -299,7 +299,7 @@ async fn make_without(rig: &Rig, archiver: &mut Archiver, kept: &str) {
     std::fs::remove_file(folder.join(kept.trim_start_matches("checkpoint/"))).unwrap();
     archiver.make_next();
     let made = ended(&mut archiver.making).await;
-    archiver.made(made);
+    archiver.made(made).await.unwrap();
 }
 
 #[tokio::test]
@@ -342,4 +342,32 @@ async fn what_was_stored_for_a_base_that_failed_is_not_stored_again_and_the_next
     let view = rig.view().await;
     assert_eq!(state(view.bases.last().unwrap(), 1).stored[0].upload, finished[0].upload);
     assert_eq!(view.bases.last().unwrap().checkpoint.as_ref().unwrap().number, 0);
+}
+
+#[tokio::test]
+async fn files_of_blocks_that_the_archive_has_are_not_kept_again() {
+    let rig = Rig::new();
+    let (mut archiver, server) = started(&rig).await;
+    server.block(id(1), 1, &[id(1)], 10);
+    rig.turns(&mut archiver, 3).await;
+    rig.store.fail_at_random(random_from_seed(3), 100);
+    server.tombstones(id(1), b"tombstones of one");
+    server.block(id(2), 1, &[id(2)], 10);
+    rig.clock.advance_ms(1_000);
+    archiver.step().await.unwrap();
+    let kept = |n: u128| {
+        let folder = rig.dir.path().join("perennial-spool/base/blocks").join(id(n).to_string());
+        let names = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.map(|name| name.split('-').next().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(kept(1), ["tombstones"]);
+    assert_eq!(kept(2), ["chunks", "index", "meta.json"]);
+    rig.store.stop_failing();
+    rig.turns(&mut archiver, 4).await;
+    let view = rig.view().await;
+    let base = view.bases.last().unwrap();
+    assert!(state(base, 1).stored[0].tombstones.is_some());
+    assert_eq!(stored(base, 2), [id(2)]);
 }

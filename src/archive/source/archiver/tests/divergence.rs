@@ -202,7 +202,7 @@ async fn replaced_log(parts_in: u32) -> (Rig, ArchiveView, Vec<Vec<u8>>) {
 #[tokio::test]
 async fn a_log_that_was_replaced_while_no_archiver_ran_is_read_again_from_its_first_segment() {
     for parts_in in 0..3 {
-        let (rig, view, written) = replaced_log(parts_in).await;
+        let (rig, view, written) = Box::pin(replaced_log(parts_in)).await;
         let timeline = newest(&view);
         assert_eq!((timeline.number, timeline.fork.reason), (2, ForkReason::Rewritten), "{:?}", view.events);
         let at = timeline.fork.at.unwrap().wal;

@@ -107,11 +107,11 @@ impl Rig {
                 while archiver.publishing.is_some() || archiver.making.is_some() {
                     if archiver.publishing.is_some() {
                         let published = ended(&mut archiver.publishing).await.unwrap();
-                        archiver.published(published).unwrap();
+                        archiver.published(published).await.unwrap();
                     }
                     if archiver.making.is_some() {
                         let made = ended(&mut archiver.making).await;
-                        archiver.made(made);
+                        archiver.made(made).await.unwrap();
                     }
                     archiver.step().await.unwrap();
                 }

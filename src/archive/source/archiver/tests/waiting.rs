@@ -53,12 +53,11 @@ async fn an_archiver_without_a_store_keeps_the_log_and_the_times_at_which_it_was
 async fn an_archiver_whose_store_comes_back_opens_by_itself() {
     let rig = Rig::new();
     let mut server = archived_once(&rig).await;
+    std::fs::remove_dir_all(rig.dir.path().join("perennial-spool")).unwrap();
     rig.store.fail_at_random(random_from_seed(1), 100);
     let opening = rig.opening().await;
     let (opened, is_open) = tokio::sync::oneshot::channel();
-    let running = tokio::spawn(opening.run(|| {
-        let _ = opened.send(());
-    }));
+    let running = tokio::spawn(opening.run(|| opened.send(()).unwrap()));
     server.scrapes(1);
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(10)).await;
