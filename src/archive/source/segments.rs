@@ -83,6 +83,11 @@ impl LogWatch {
         self.first_live
     }
 
+    /// Returns the first segment that the server has now, looked at or not.
+    pub(super) fn first_there(&self) -> Option<u32> {
+        self.first_live.or_else(|| list_segments(&self.dir).ok()?.keys().next().copied())
+    }
+
     /// Returns whether there is no segment any more, although some were known.
     pub(super) fn is_gone(&self) -> bool {
         self.gone

@@ -240,7 +240,7 @@ impl Tailer {
 
     /// Begins again with the first segment that is there: of this one the archive holds something else.
     pub(super) fn reread(&mut self, segment: u32, now: Stamp) {
-        let first = self.wal.watch.first_live().map_or(segment, |first| first.min(segment));
+        let first = self.wal.watch.first_there().map_or(segment, |first| first.min(segment));
         self.wal.rewind(first);
         self.known_before = self.wal.watch.last().unwrap_or(0);
         let detail = format!("segment {segment} is not the one that is archived");

@@ -207,7 +207,7 @@ async fn two_old_blocks(rig: &Rig) -> (Archiver, rig::Server) {
     }
     server.scrapes(2);
     let mut archiver = rig.archiver().await;
-    rig.turns(&mut archiver, 5).await;
+    rig.turns(&mut archiver, 12).await;
     (archiver, server)
 }
 
