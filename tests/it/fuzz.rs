@@ -216,6 +216,9 @@ fn the_archive_decoders_stand_any_bytes() {
     let pieces = fixtures("archive", "piece.v1.zst");
     drive("fuzz_piece", &pieces, |bytes| bytes, perennial::archive::fuzz_piece);
     drive("fuzz_piece, inside", &unpack(&pieces), |bytes| bytes, perennial::archive::fuzz_piece);
+    let digests = fixtures("archive", "digest.v1.zst");
+    drive("fuzz_digest", &digests, |bytes| bytes, perennial::archive::fuzz_digest);
+    drive("fuzz_digest, inside", &unpack(&digests), |bytes| bytes, perennial::archive::fuzz_digest);
 }
 
 #[test]

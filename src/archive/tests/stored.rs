@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::archive::chain::{decode, encode};
+use crate::archive::collect::Mark;
 use crate::archive::*;
 use crate::bucket::{FileOwner, LogKind};
 use crate::model::{SourceName, Ulid};
@@ -183,6 +184,46 @@ fn a_golden_piece_keeps_opening() {
     assert_eq!(piece.header().marks, [Mark(1_100, stamp(10).wall_ms), Mark(1_234, stamp(20).wall_ms)]);
     let records: Vec<(u64, &[u8])> = piece.records().map(|r| (r.end, r.data)).collect();
     assert_eq!(records, [(1_100, &b"\x01one"[..]), (1_234, &b"\x02two"[..])]);
+}
+
+#[test]
+fn golden_manifests_holds_and_marks_keep_opening() {
+    let block = base().blocks[0].id;
+    let owner = FileOwner::Block(block);
+    let files = vec![file("meta.json", owner), file("chunks/000001", owner)];
+    let manifest = Manifest { format: ENTRY_FORMAT, block, files };
+    let what = Held::Range { from_ms: stamp(0).wall_ms, to_ms: stamp(40).wall_ms };
+    let reason = "incident 4711".to_owned();
+    let hold = Hold { format: ENTRY_FORMAT, id: Ulid(13), made_ms: stamp(50).wall_ms, reason, what };
+    let released = Held::Release { hold: hold.id };
+    let release = Hold { id: Ulid(14), made_ms: stamp(60).wall_ms, what: released, ..hold.clone() };
+    let mark: Mark = serde_json::from_value(serde_json::json!({
+        "format": ENTRY_FORMAT, "id": Ulid(15), "made_ms": stamp(70).wall_ms,
+        "sweep_after_ms": stamp(80).wall_ms, "keys": ["archive/prom-a/x"],
+    }))
+    .unwrap();
+    opens_as("manifest.v1.zst", &manifest);
+    opens_as("hold.v1.zst", &hold);
+    opens_as("release.v1.zst", &release);
+    opens_as("mark.v1.zst", &mark);
+}
+
+fn opens_as<T>(name: &str, expected: &T)
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    bless(name, &encode(expected));
+    assert_eq!(&decode::<T>(&name, &std::fs::read(fixture(name)).unwrap()).unwrap(), expected);
+}
+
+#[test]
+fn a_golden_digest_keeps_opening() {
+    let row = |labels| DigestRow { labels, count: 300, late: 1, sum: 0xABCD_EF01, hash: labels ^ u64::MAX };
+    let (min_time_ms, max_time_ms) = (stamp(0).wall_ms, stamp(3_600_000).wall_ms);
+    let rows = vec![row(7), row(u64::MAX / 3), row(u64::MAX)];
+    let digest = Digest { is_whole: true, min_time_ms, max_time_ms, undeclared: 5, rows };
+    bless("digest.v1.zst", &digest.encode());
+    assert_eq!(Digest::decode(&std::fs::read(fixture("digest.v1.zst")).unwrap()), Ok(digest));
 }
 
 #[test]
