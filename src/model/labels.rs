@@ -269,8 +269,27 @@ impl<'a> IntoIterator for &'a Labels {
 impl Ord for Labels {
     /// Compares label by label as `(name, value)` bytes; a shorter prefix comes first (StoreAPI's order).
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (mut left, mut right) = (&self.0[..], &other.0[..]);
+        // Labels that are the same byte for byte are passed over without being decoded.
+        while let (Ok((a, rest_of_left)), Ok((b, rest_of_right))) =
+            (take_field(left, 0x0A), take_field(right, 0x0A))
+        {
+            if a != b {
+                return compare_label(a, b);
+            }
+            (left, right) = (rest_of_left, rest_of_right);
+        }
+        left.len().cmp(&right.len())
     }
+}
+
+/// Compares two labels by name and value.
+fn compare_label(a: &[u8], b: &[u8]) -> Ordering {
+    let split = |label| take_field(label, 0x0A).unwrap_or_default();
+    let ((name_a, value_a), (name_b, value_b)) = (split(a), split(b));
+    // The values follow their names in a field of their own, whose length comes first.
+    let value = |field| take_field(field, 0x12).map_or(&[][..], |(value, _)| value);
+    name_a.cmp(name_b).then_with(|| value(value_a).cmp(value(value_b)))
 }
 
 impl PartialOrd for Labels {

@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use sha2::{Digest, Sha256};
 
 use super::HeadRules;
-use super::collect::{Collected, Share, collect};
+use super::collect::{Collected, CollectedShare, Share, collect};
 use super::series::SeriesTable;
 use crate::model::Ulid;
 use crate::restore::RestoreError;
@@ -117,11 +117,10 @@ pub(in crate::restore) async fn build_blocks(
         u32::try_from(head.samples.div_ceil(PASS_SAMPLES)).unwrap_or(u32::MAX).clamp(1, series.max(1));
     let pass_series = series.div_ceil(passes).max(1);
     let range_ms = range_for(&head);
-    for first in (0..series).step_by(pass_series as usize) {
-        let end = series.min(first.saturating_add(pass_series));
-        let shares = collect_pass(context, &head, &table, range_ms, (first, end)).await?;
+    for pass in table.in_order().chunks(pass_series as usize) {
+        let shares = collect_pass(context, &head, &table, range_ms, pass).await?;
         context.progress.advance(head.samples / u64::from(passes));
-        blocks = write_pass(context, &head, blocks, shares, range_ms).await?;
+        blocks = write_pass(context, &head, blocks, (pass, shares), range_ms).await?;
     }
     let metas = context.cpu.run(move || blocks.finish()).await??;
     context.progress.end();
@@ -146,12 +145,12 @@ async fn collect_pass(
     head: &Arc<HeadBlocks>,
     table: &Arc<SeriesTable>,
     range_ms: i64,
-    (first, end): (u32, u32),
-) -> Result<Vec<Vec<Collected>>, RestoreError> {
+    pass: &[u32],
+) -> Result<Vec<CollectedShare>, RestoreError> {
     let step = context.threads as u32;
     let jobs = (0..step).map(|thread| {
         let (head, table) = (Arc::clone(head), Arc::clone(table));
-        let share = Share { first: first.saturating_add(thread).min(end), end, step };
+        let share = Share::of(pass, table.len(), (thread, step));
         context.cpu.run(move || collect(&head.wal, &head.wbl, &table, &head.rules, range_ms, share))
     });
     try_join_all(jobs).await?.into_iter().collect()
@@ -162,22 +161,25 @@ async fn write_pass(
     context: &RestoreContext,
     head: &Arc<HeadBlocks>,
     mut blocks: OpenBlocks,
-    shares: Vec<Vec<Collected>>,
+    (pass, mut shares): (&[u32], Vec<CollectedShare>),
     range_ms: i64,
 ) -> Result<OpenBlocks, RestoreError> {
-    let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
+    let mut take = |id: &u32| shares.iter_mut().find_map(|share| share.take(*id));
+    let mut batches = pass.chunks(BATCH_SERIES);
     let mut encoded: Vec<Vec<Encoded>> = Vec::new();
     loop {
-        let batches: Vec<Vec<Collected>> =
-            shares.iter_mut().map(|share| share.by_ref().take(BATCH_SERIES).collect()).collect();
-        let is_last = batches.iter().all(Vec::is_empty);
-        let table = Arc::clone(&blocks.table);
-        let jobs = batches.into_iter().map(|batch| {
-            let (head, table) = (Arc::clone(head), Arc::clone(&table));
+        let now: Vec<Vec<Collected>> = batches
+            .by_ref()
+            .take(context.threads)
+            .map(|batch| batch.iter().filter_map(&mut take).collect())
+            .collect();
+        let is_last = now.is_empty();
+        let jobs = now.into_iter().map(|batch| {
+            let (head, table) = (Arc::clone(head), Arc::clone(&blocks.table));
             context.cpu.run(move || encode(batch, &table, &head.rules, range_ms))
         });
+        let jobs = try_join_all(jobs.collect::<Vec<_>>());
         let before = std::mem::take(&mut encoded);
-        let jobs = async { if is_last { Ok(Vec::new()) } else { try_join_all(jobs).await } };
         let written = context.cpu.run(move || blocks.write(before).map(|()| blocks));
         let (next, written) = futures::try_join!(jobs, written)?;
         blocks = written?;
@@ -194,10 +196,7 @@ fn encode(
     rules: &HeadRules,
     range_ms: i64,
 ) -> Result<Vec<Encoded>, RestoreError> {
-    let encode = |collected: Collected| {
-        let rank = collected.rank;
-        Ok((rank, collected.into_chunks(table, rules, range_ms)?))
-    };
+    let encode = |collected: Collected| Ok((collected.id, collected.into_chunks(table, rules, range_ms)?));
     batch.into_iter().map(encode).collect()
 }
 
@@ -234,25 +233,17 @@ pub(in crate::restore) fn push(
 }
 
 impl OpenBlocks {
-    /// Writes a batch: the threads' shares alternate in order of rank.
-    fn write(&mut self, shares: Vec<Vec<Encoded>>) -> Result<(), RestoreError> {
-        let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
-        loop {
-            let mut wrote = false;
-            for share in &mut shares {
-                let Some((rank, chunks)) = share.next() else { continue };
-                wrote = true;
-                for (window, mut chunks) in chunks {
-                    self.add(rank, window, &mut chunks)?;
-                }
-            }
-            if !wrote {
-                return Ok(());
+    /// Writes batches, which follow each other in the order of labels.
+    fn write(&mut self, batches: Vec<Vec<Encoded>>) -> Result<(), RestoreError> {
+        for (id, chunks) in batches.into_iter().flatten() {
+            for (window, mut chunks) in chunks {
+                self.add(id, window, &mut chunks)?;
             }
         }
+        Ok(())
     }
 
-    fn add(&mut self, rank: u32, window: i64, chunks: &mut SeriesChunks) -> Result<(), RestoreError> {
+    fn add(&mut self, series: u32, window: i64, chunks: &mut SeriesChunks) -> Result<(), RestoreError> {
         if !self.open.contains_key(&window) {
             let id = block_id(&self.seed, &format!("head {window}"), self.created_ms);
             let files = FilesInFolder::create(&self.data.join(id.to_string()))?;
@@ -261,7 +252,7 @@ impl OpenBlocks {
             self.open.insert(window, (id, BlockBuilder::new(files, options)));
         }
         let Some((id, builder)) = self.open.get_mut(&window) else { return Ok(()) };
-        let added = builder.add(self.table.labels(rank as usize), chunks);
+        let added = builder.add(self.table.labels(series), chunks);
         added.map_err(|source| RestoreError::Block { block: id.to_string(), source })
     }
 

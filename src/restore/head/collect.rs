@@ -19,7 +19,7 @@ type Point = (i64, SampleValue);
 /// The samples of one series.
 #[derive(Debug)]
 pub(super) struct Collected {
-    pub(super) rank: u32,
+    pub(super) id: u32,
     /// The newest in-order time.
     last_ms: i64,
     /// Chunks of a plain series, which end where a window does.
@@ -36,24 +36,51 @@ struct Points {
     late: Vec<Point>,
 }
 
-/// Which series a thread collects in a pass: every `step`-th rank of a range, from `first` on.
-#[derive(Debug, Clone, Copy)]
+/// Which series a thread collects in a pass, and where. Neighbours in the log are neighbours here.
+#[derive(Debug)]
 pub(super) struct Share {
-    pub(super) first: u32,
-    pub(super) end: u32,
-    pub(super) step: u32,
+    /// By id.
+    places: Vec<u32>,
+    ids: Vec<u32>,
 }
 
+/// A place of a series that belongs to another share.
+const ELSEWHERE: u32 = u32::MAX;
+
 impl Share {
-    /// Returns the place of a rank in the share.
+    /// Takes every `step`-th of some series.
+    pub(super) fn of(pass: &[u32], series: usize, (thread, step): (u32, u32)) -> Self {
+        let mut ids: Vec<u32> = pass.iter().copied().filter(|id| id % step == thread).collect();
+        ids.sort_unstable();
+        let mut places = vec![ELSEWHERE; series];
+        for (place, id) in (0..).zip(&ids) {
+            places[*id as usize] = place;
+        }
+        Self { places, ids }
+    }
+
     #[inline]
-    fn place(&self, rank: u32) -> Option<usize> {
-        let inside = rank >= self.first && rank < self.end && (rank - self.first).is_multiple_of(self.step);
-        inside.then(|| ((rank - self.first) / self.step) as usize)
+    fn place(&self, id: u32) -> Option<usize> {
+        let place = self.places[id as usize];
+        (place != ELSEWHERE).then_some(place as usize)
     }
 }
 
-/// Reads both logs and returns the samples of a share of the series, in order of rank.
+/// The samples of a share's series.
+#[derive(Debug)]
+pub(super) struct CollectedShare {
+    share: Share,
+    all: Vec<Option<Collected>>,
+}
+
+impl CollectedShare {
+    /// Takes out a series, where this share has it.
+    pub(super) fn take(&mut self, id: u32) -> Option<Collected> {
+        self.share.place(id).and_then(|place| self.all[place].take())
+    }
+}
+
+/// Reads both logs and returns the samples of a share of the series.
 pub(super) fn collect(
     wal: &LogRecords,
     wbl: &LogRecords,
@@ -61,10 +88,9 @@ pub(super) fn collect(
     rules: &HeadRules,
     range_ms: i64,
     share: Share,
-) -> Result<Vec<Collected>, RestoreError> {
-    let ranks = (share.first..share.end).step_by(share.step as usize);
-    let mut all: Vec<Collected> = ranks.map(|rank| Collected::new(rank, table)).collect();
-    let place = |reference: u64| table.rank(reference).and_then(|rank| share.place(rank));
+) -> Result<CollectedShare, RestoreError> {
+    let mut all: Vec<Collected> = share.ids.iter().map(|id| Collected::new(*id, table)).collect();
+    let place = |reference: u64| table.id(reference).and_then(|id| share.place(id));
     wbl.each(|data| {
         each_sample(data, |reference, ts_ms, value| {
             if ts_ms <= rules.until_ms
@@ -84,7 +110,7 @@ pub(super) fn collect(
             }
         })
     })?;
-    Ok(all)
+    Ok(CollectedShare { all: all.into_iter().map(Some).collect(), share })
 }
 
 /// A value that is copied out of its record only if it is wanted.
@@ -141,9 +167,9 @@ fn each_sample(data: &[u8], mut visit: impl FnMut(u64, i64, Value<'_>)) -> Resul
 }
 
 impl Collected {
-    fn new(rank: u32, table: &SeriesTable) -> Self {
-        let points = (!table.deleted(rank).is_empty()).then(Box::default);
-        Self { rank, last_ms: i64::MIN, plain: XorChunks::default(), window: i64::MIN, points }
+    fn new(id: u32, table: &SeriesTable) -> Self {
+        let points = (!table.deleted(id).is_empty()).then(Box::default);
+        Self { id, last_ms: i64::MIN, plain: XorChunks::default(), window: i64::MIN, points }
     }
 
     #[inline]
@@ -186,7 +212,7 @@ impl Collected {
     ) -> Result<Vec<(i64, SeriesChunks)>, RestoreError> {
         let mut windows: Vec<(i64, SeriesChunks)> = Vec::new();
         if let Some(points) = self.points {
-            for (ts_ms, value) in points.in_order_of_time(table.deleted(self.rank), rules.deletes_late) {
+            for (ts_ms, value) in points.in_order_of_time(table.deleted(self.id), rules.deletes_late) {
                 let open = window_of(&mut windows, ts_ms.div_euclid(range_ms));
                 super::push(open, ts_ms, &value, rules.version)?;
             }

@@ -16,13 +16,15 @@ const LISTED_REFERENCES: u64 = 1 << 26;
 /// A number that belongs to no series that is wanted.
 const NONE: u32 = u32::MAX;
 
-/// The series of a log. A *rank* is a series' place in the order of labels.
+/// The series of a log. An *id* is a series' place in the order of the log, in which its samples come as well.
 #[derive(Debug, Default)]
 pub(super) struct SeriesTable {
     labels: Vec<Labels>,
+    /// Ids in the order of labels.
+    in_order: Vec<u32>,
     listed: Vec<u32>,
     mapped: HashMap<u64, u32>,
-    /// Deleted ranges by rank, sorted; both ends belong to them.
+    /// Deleted ranges by id, sorted; both ends belong to them.
     deleted: HashMap<u32, Vec<(i64, i64)>>,
 }
 
@@ -56,22 +58,27 @@ impl SeriesTable {
         self.labels.len()
     }
 
-    /// Returns the rank of a number's series.
+    /// Returns the ids in the order of their labels.
+    pub(super) fn in_order(&self) -> &[u32] {
+        &self.in_order
+    }
+
+    /// Returns the id of a number's series.
     #[inline]
-    pub(super) fn rank(&self, reference: u64) -> Option<u32> {
-        let rank = match self.listed.get(reference as usize) {
-            Some(rank) => *rank,
+    pub(super) fn id(&self, reference: u64) -> Option<u32> {
+        let id = match self.listed.get(reference as usize) {
+            Some(id) => *id,
             None => self.mapped.get(&reference).copied().unwrap_or(NONE),
         };
-        (rank != NONE).then_some(rank)
+        (id != NONE).then_some(id)
     }
 
-    pub(super) fn labels(&self, rank: usize) -> &Labels {
-        &self.labels[rank]
+    pub(super) fn labels(&self, id: u32) -> &Labels {
+        &self.labels[id as usize]
     }
 
-    pub(super) fn deleted(&self, rank: u32) -> &[(i64, i64)] {
-        self.deleted.get(&rank).map_or(&[], Vec::as_slice)
+    pub(super) fn deleted(&self, id: u32) -> &[(i64, i64)] {
+        self.deleted.get(&id).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -115,31 +122,21 @@ impl Found {
     }
 
     fn into_table(self) -> SeriesTable {
-        let mut order: Vec<u32> = (0..self.labels.len() as u32).collect();
+        let mut in_order: Vec<u32> = (0..self.labels.len() as u32).collect();
         // Equal labels are series that were given up and came back, in that order.
-        order.sort_by(|a, b| self.labels[*a as usize].cmp(&self.labels[*b as usize]).then(a.cmp(b)));
-        let mut ranks = vec![NONE; order.len()];
-        for (rank, id) in (0..).zip(&order) {
-            ranks[*id as usize] = rank;
-        }
-        let mut table = SeriesTable {
-            labels: order.iter().map(|id| self.labels[*id as usize].clone()).collect(),
-            ..SeriesTable::default()
-        };
+        in_order.sort_by(|a, b| self.labels[*a as usize].cmp(&self.labels[*b as usize]).then(a.cmp(b)));
+        let mut table =
+            SeriesTable { labels: self.labels, in_order, deleted: self.deleted, ..SeriesTable::default() };
         let listed =
             self.references.iter().map(|(reference, _)| *reference).filter(|r| *r < LISTED_REFERENCES);
         table.listed = vec![NONE; listed.max().map_or(0, |max| max as usize + 1)];
         for (reference, id) in self.references {
-            let rank = ranks[id as usize];
             match table.listed.get_mut(reference as usize) {
-                Some(slot) => *slot = rank,
-                None => drop(table.mapped.insert(reference, rank)),
+                Some(slot) => *slot = id,
+                None => drop(table.mapped.insert(reference, id)),
             }
         }
-        for (id, mut ranges) in self.deleted {
-            ranges.sort_unstable();
-            table.deleted.insert(ranks[id as usize], ranges);
-        }
+        table.deleted.values_mut().for_each(|ranges| ranges.sort_unstable());
         table
     }
 }
