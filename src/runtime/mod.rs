@@ -15,7 +15,7 @@ mod tests;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cpu::{Cpu, CpuError};
-pub use fault::crash_point;
+pub use fault::{crash_point, fails_here};
 pub use metrics::Metrics;
 pub use random::{Random, random_from_seed};
 pub use shutdown::Shutdown;

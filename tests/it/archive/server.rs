@@ -43,8 +43,8 @@ async fn a_server_killed_under_load_that_loses_the_end_of_its_log_restores_on_bo
     server.kill();
     let killed_ms = now_ms();
     let first_book = load.stop().await;
-    // The archiver looks a few times while the server is away, as it would before a machine is up again.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    // The archiver has a flush and more while the server is away, as it would before a machine is up again.
+    tokio::time::sleep(Duration::from_millis(1_700)).await;
     // What was not synced is gone after a power cut: the segment ends in the middle of a record.
     let segment = newest_segment(server.data_dir());
     let length = segment.metadata().unwrap().len();

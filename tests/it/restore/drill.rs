@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::{
-    ArchiverSetup, LOAD_METRIC, Load, LocalBucket, SOURCE, TsdbOptions, TsdbServer, assert_code, installed,
-    now_ms, path_text, time_text,
+    ArchiverSetup, Load, LocalBucket, SOURCE, TsdbOptions, TsdbServer, assert_code, installed, now_ms,
+    path_text, time_text,
 };
 
 /// Drills a time; returns what it came to.
@@ -62,7 +62,7 @@ async fn a_drill_without_anything_to_compare_is_no_success() {
     assert_eq!((&proven["late_series"], &proven["deleted_series"]), (&0.into(), &0.into()), "{proven}");
 
     let archiver = ArchiverSetup::new(&server, &bucket.config()).start().await;
-    server.delete_series(LOAD_METRIC).await;
+    server.delete_series("{__name__=~\".+\"}").await;
     archiver.catch_up().await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let deleted_ms = now_ms();

@@ -59,7 +59,9 @@ async fn a_restore_survives_a_crash_at_every_named_point() {
     let expected = tree(&whole);
     for name in names {
         let to = folder.path().join(&name);
-        let points = format!("{name}=return");
+        // Between the renames there is only a crash where the two directories cannot change places.
+        let cannot = if name == "restore.between-renames" { ";restore.exchange=return" } else { "" };
+        let points = format!("{name}=return{cannot}");
         let mut output = scene.restore().crashing(&points, "run", &arguments(&at, &to));
         let mut delta: &[&str] = &[];
         if !crashed(&output) {
