@@ -50,7 +50,7 @@ async fn a_restore_survives_a_crash_at_every_named_point() {
     let test = "a_restore_survives_a_crash_at_every_named_point";
     let Some(scene) = scene(test).await else { return };
     let mut names: Vec<String> = crash_points().into_iter().filter(|n| n.starts_with("restore.")).collect();
-    // A merge of replicas has a test of its own.
+    // The test of merging replicas runs into its own.
     names.retain(|name| !name.starts_with("restore.merge-"));
     assert!(names.len() >= 2, "crash points are found: {names:?}");
     let (at, folder) = (time_text(scene.window_ms.1), tempfile::tempdir().unwrap());

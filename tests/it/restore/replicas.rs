@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{
     ArchiverSetup, Dump, LocalBucket, RestoreCommand, SOURCE, SampleSet, Series, TsdbOptions, TsdbServer,
-    assert_code, files_below, installed, label_pairs, now_ms, path_text,
+    assert_code, crash_points, files_below, installed, label_pairs, now_ms, path_text, tree,
 };
 
 const OTHER: &str = "lab-other";
@@ -100,6 +100,22 @@ fn merge(restore: &RestoreCommand, other: &str, to: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// Crashes a merge at each of its points; the same command goes on, to the bytes of one that was not interrupted.
+fn survives_crashes(restore: &RestoreCommand, other: &str, whole: &Path) {
+    let (folder, expected) = (tempfile::tempdir().unwrap(), tree(whole));
+    let points: Vec<String> =
+        crash_points().into_iter().filter(|n| n.starts_with("restore.merge-")).collect();
+    assert!(points.len() > 2, "crash points are found: {points:?}");
+    for point in points {
+        let to = folder.path().join(&point);
+        let flags = ["--as-of", "latest", "--to", path_text(&to), "--yes", "--merge-replicas", other];
+        let output = restore.crashing(&format!("{point}=return"), "run", &flags);
+        assert!(output.status.code().is_none(), "{point} was never reached: {output:?}");
+        merge(restore, other, &to);
+        assert_eq!(tree(&to), expected, "after a crash at {point}");
+    }
+}
+
 /// Opens what was merged, twice: what the server writes after its first start is as sound.
 async fn opens(to: &Path, union: &SampleSet, what: &str) {
     for start in ["first", "second"] {
@@ -150,6 +166,7 @@ async fn holes_of_one_replica_are_filled_from_the_other() {
         // This promtool takes the end of the last block, also of one with late samples, for where the head begins.
         let dumped = Dump::of(&to).until(own_end_ms - 1).len();
         assert_eq!(dumped, union.within(0, own_end_ms - 1).samples(), "{what}: promtool counts");
+        survives_crashes(&restore.clone().of(source), from, &to);
         opens(&to, &union, &what).await;
     }
     let alone = folder.path().join("alone");
