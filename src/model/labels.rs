@@ -111,6 +111,16 @@ impl Labels {
         LabelsIter { rest: &self.0 }
     }
 
+    /// Iterates over the labels as they are encoded, name and value together, without decoding them.
+    pub fn encoded(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || {
+            let (label, tail) = take_field(rest, 0x0A).ok()?;
+            rest = tail;
+            Some(label)
+        })
+    }
+
     /// Returns the value of a label.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

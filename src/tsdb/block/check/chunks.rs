@@ -4,7 +4,8 @@ use super::super::chunk_files::{ChunkEntry, ChunkFile};
 use super::super::files::{BlockFile, ReadAt};
 use super::super::index::ChunkMeta;
 use super::CheckReport;
-use crate::tsdb::chunk::{SampleValue, decode_chunk};
+use crate::tsdb::XorDecoder;
+use crate::tsdb::chunk::{Encoding, SampleValue, decode_chunk};
 
 /// The files, and how far each was read without a gap.
 #[derive(Debug)]
@@ -97,15 +98,29 @@ fn compare(entry: &ChunkEntry<'_>, meta: &ChunkMeta, name: BlockFile, report: &m
     report.chunks += 1;
     let mut times: Option<(i64, i64)> = None;
     let mut ascends = true;
-    for sample in decode_chunk(entry.encoding, entry.data) {
-        let sample = match sample {
-            Ok(sample) => sample,
-            Err(error) => return report.add(name, entry.offset, error.to_string()),
-        };
-        report.samples += 1;
-        report.float_samples += u64::from(matches!(sample.value, SampleValue::Float(_)));
-        ascends &= times.is_none_or(|(_, last_ms)| last_ms < sample.t_ms);
-        times = Some((times.map_or(sample.t_ms, |(first_ms, _)| first_ms), sample.t_ms));
+    let mut take = |t_ms: i64| {
+        ascends &= times.is_none_or(|(_, last_ms)| last_ms < t_ms);
+        times = Some((times.map_or(t_ms, |(first_ms, _)| first_ms), t_ms));
+    };
+    if entry.encoding == Encoding::Xor {
+        for sample in XorDecoder::new(entry.data) {
+            match sample {
+                Ok((t_ms, _)) => take(t_ms),
+                Err(error) => return report.add(name, entry.offset, error.to_string()),
+            }
+            report.samples += 1;
+            report.float_samples += 1;
+        }
+    } else {
+        for sample in decode_chunk(entry.encoding, entry.data) {
+            let sample = match sample {
+                Ok(sample) => sample,
+                Err(error) => return report.add(name, entry.offset, error.to_string()),
+            };
+            take(sample.t_ms);
+            report.samples += 1;
+            report.float_samples += u64::from(matches!(sample.value, SampleValue::Float(_)));
+        }
     }
     if !ascends {
         report.add(name, entry.offset, "the samples of the chunk do not ascend in time");

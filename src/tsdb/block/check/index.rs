@@ -1,6 +1,6 @@
 //! The index of a block under check.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::super::files::{BlockFile, ReadAt};
 use super::super::index::{

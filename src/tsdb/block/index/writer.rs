@@ -6,7 +6,7 @@
 use std::io::Write;
 
 use hashbrown::HashTable;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::BlockError;
 use super::super::cursor::{Cursor, put_text, put_uvarint};
@@ -47,9 +47,10 @@ impl IndexWriter {
     /// Labels that do not sort after the last ones, or chunks that overlap or are out of order.
     pub fn add(&mut self, labels: &Labels, chunks: &[ChunkMeta]) -> Result<(), BlockError> {
         self.expect_order(labels, chunks)?;
-        put_uvarint(&mut self.series, labels.iter().count() as u64);
-        for (name, value) in labels {
-            put_uvarint(&mut self.series, u64::from(self.names.label(name, value)));
+        put_uvarint(&mut self.series, labels.encoded().count() as u64);
+        for (i, encoded) in labels.encoded().enumerate() {
+            let id = self.names.label(encoded, || labels.iter().nth(i).unwrap_or_default());
+            put_uvarint(&mut self.series, u64::from(id));
         }
         self.chunk_bytes.clear();
         put_chunks(&mut self.chunk_bytes, chunks);
@@ -149,6 +150,8 @@ struct Names {
     symbols: Vec<(usize, usize)>,
     symbol_ids: HashTable<u32>,
     labels: Vec<Label>,
+    /// Labels as they are encoded in memory: most of a series' labels are those of the one before.
+    encoded: Vec<u8>,
     label_ids: HashTable<u32>,
 }
 
@@ -158,6 +161,8 @@ struct Label {
     name: u32,
     value: u32,
     series: u32,
+    /// Where its encoded form stands.
+    encoded: (usize, usize),
 }
 
 /// How numbered things sort.
@@ -171,10 +176,6 @@ struct Order {
     labels: Vec<u32>,
 }
 
-fn label_hash(name: &[u8], value: &[u8]) -> u64 {
-    xxh3_64_with_seed(value, xxh3_64(name))
-}
-
 impl Names {
     fn symbol(&self, id: u32) -> &[u8] {
         let (start, end) = self.symbols[id as usize];
@@ -182,26 +183,21 @@ impl Names {
     }
 
     /// Returns the id of a label and counts one more series with it.
-    fn label(&mut self, name: &str, value: &str) -> u32 {
-        let (name, value) = (name.as_bytes(), value.as_bytes());
-        let hash = label_hash(name, value);
-        let same = |id: &u32| {
-            let label = &self.labels[*id as usize];
-            self.symbol(label.name) == name && self.symbol(label.value) == value
-        };
+    fn label<'a>(&mut self, encoded: &[u8], decode: impl FnOnce() -> (&'a str, &'a str)) -> u32 {
+        let hash = xxh3_64(encoded);
+        let encoded_of = |label: &Label| label.encoded.0..label.encoded.1;
+        let same = |id: &u32| &self.encoded[encoded_of(&self.labels[*id as usize])] == encoded;
         if let Some(id) = self.label_ids.find(hash, same).copied() {
             self.labels[id as usize].series += 1;
             return id;
         }
-        let (name, value) = (self.intern(name), self.intern(value));
-        let id = self.labels.len() as u32;
-        self.labels.push(Label { name, value, series: 1 });
-        let Self { text, symbols, labels, label_ids, .. } = self;
-        let symbol = |id: u32| &text[symbols[id as usize].0..symbols[id as usize].1];
-        label_ids.insert_unique(hash, id, |id| {
-            let label = &labels[*id as usize];
-            label_hash(symbol(label.name), symbol(label.value))
-        });
+        let (name, value) = decode();
+        let (name, value) = (self.intern(name.as_bytes()), self.intern(value.as_bytes()));
+        let (id, start) = (self.labels.len() as u32, self.encoded.len());
+        self.encoded.extend_from_slice(encoded);
+        self.labels.push(Label { name, value, series: 1, encoded: (start, self.encoded.len()) });
+        let Self { encoded, labels, label_ids, .. } = self;
+        label_ids.insert_unique(hash, id, |id| xxh3_64(&encoded[encoded_of(&labels[*id as usize])]));
         id
     }
 
