@@ -1,5 +1,6 @@
 //! The records of the logs, in order: checkpoint files, then pieces, out of the work directory.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -82,12 +83,27 @@ impl LogRecords {
         &self,
         mut visit: impl FnMut(&[u8]) -> Result<(), RestoreError>,
     ) -> Result<(), RestoreError> {
-        for path in &self.checkpoint {
-            each_of_segment(path, &mut visit)?;
-        }
-        for (i, cut) in self.cuts.iter().enumerate() {
-            let piece = self.load(i, false)?;
-            for record in piece.records().take_while(|record| record.end <= cut.until) {
+        self.each_of_checkpoint(&mut visit)?;
+        self.each_of_pieces(0..self.cuts.len(), visit)
+    }
+
+    /// Calls `visit` with every record of the checkpoint.
+    pub(super) fn each_of_checkpoint(
+        &self,
+        mut visit: impl FnMut(&[u8]) -> Result<(), RestoreError>,
+    ) -> Result<(), RestoreError> {
+        self.checkpoint.iter().try_for_each(|path| each_of_segment(path, &mut visit))
+    }
+
+    /// Calls `visit` with every record of some pieces, named by their places among [`Self::cuts`].
+    pub(super) fn each_of_pieces(
+        &self,
+        pieces: Range<usize>,
+        mut visit: impl FnMut(&[u8]) -> Result<(), RestoreError>,
+    ) -> Result<(), RestoreError> {
+        for i in pieces {
+            let (piece, until) = (self.load(i, false)?, self.cuts[i].until);
+            for record in piece.records().take_while(|record| record.end <= until) {
                 visit(record.data)?;
             }
         }

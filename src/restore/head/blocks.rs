@@ -102,9 +102,7 @@ pub(in crate::restore) async fn build_blocks(
 ) -> Result<Vec<BlockMeta>, RestoreError> {
     context.progress.begin(Phase::Build, head.samples);
     let head = Arc::new(head);
-    let of = Arc::clone(&head);
-    let table = context.cpu.run(move || SeriesTable::read(&of.wal, &of.rules)).await??;
-    let table = Arc::new(table);
+    let table = Arc::new(SeriesTable::read(context, &head.wal, &head.rules).await?);
     let mut blocks = OpenBlocks {
         data: head.data.clone(),
         seed: head.seed.clone(),

@@ -1,17 +1,25 @@
 //! The series of a log, by number and by labels.
 
-use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use hashbrown::HashMap;
 
 use super::HeadRules;
 use crate::model::Labels;
 use crate::restore::RestoreError;
+use crate::restore::context::RestoreContext;
 use crate::restore::filter::{damaged, decode};
 use crate::restore::records::LogRecords;
 use crate::restore::request::is_selected;
-use crate::tsdb::wal::{Record, RecordKind};
+use crate::tsdb::wal::{Record, RecordKind, TombstoneRecord};
 
 /// Numbers below this are looked up in a list, those above in a map.
 const LISTED_REFERENCES: u64 = 1 << 26;
+
+/// The log is decoded in so many stretches a thread.
+const STRETCHES_A_THREAD: usize = 4;
 
 /// A number that belongs to no series that is wanted.
 const NONE: u32 = u32::MAX;
@@ -39,17 +47,29 @@ struct Found {
 }
 
 impl SeriesTable {
-    /// Reads the series and tombstones of a log.
-    pub(super) fn read(wal: &LogRecords, rules: &HeadRules) -> Result<Self, RestoreError> {
+    /// Reads the series and tombstones of a log: stretches of it are decoded on all threads, and taken in order.
+    pub(super) async fn read(
+        context: &RestoreContext,
+        wal: &Arc<LogRecords>,
+        rules: &HeadRules,
+    ) -> Result<Self, RestoreError> {
+        let pieces = wal.cuts().len();
+        let stretch = pieces.div_ceil(context.threads * STRETCHES_A_THREAD).max(1);
+        let stretches = (0..pieces.max(1)).step_by(stretch).map(|from| from..pieces.min(from + stretch));
+        let jobs = stretches.map(|pieces| {
+            let wal = Arc::clone(wal);
+            async move { context.cpu.run(move || said(&wal, pieces)).await? }
+        });
         let mut found = Found::default();
-        wal.each(|data| {
-            match RecordKind::of(data) {
-                RecordKind::Series => found.take_series(data, rules)?,
-                RecordKind::Tombstones => found.take_tombstones(data, rules.cut_off_ms)?,
-                _ => {}
+        let mut done = futures::stream::iter(jobs).buffered(context.threads);
+        while let Some(said) = done.try_next().await? {
+            for said in said {
+                match said {
+                    Said::Series(reference, labels) => found.take_series(reference, labels, rules),
+                    Said::Deleted(row) => found.take_tombstone(row, rules.cut_off_ms),
+                }
             }
-            Ok(())
-        })?;
+        }
         Ok(found.into_table())
     }
 
@@ -82,43 +102,66 @@ impl SeriesTable {
     }
 }
 
-impl Found {
-    fn take_series(&mut self, data: &[u8], rules: &HeadRules) -> Result<(), RestoreError> {
-        let Record::Series(rows) = decode(data)? else { return Ok(()) };
-        for row in rows {
-            let labels = row.labels.to_labels().map_err(damaged)?;
-            let next = self.labels.len() as u32;
-            let id = if let Some(id) = self.by_labels.get(&labels) {
-                *id
-            } else if is_selected(&rules.selectors, &labels) {
-                self.by_labels.insert(labels.clone(), next);
-                self.labels.push(labels);
-                next
-            } else {
-                continue;
-            };
-            self.references.push((row.reference, id));
-            self.by_reference.insert(row.reference, id);
-        }
-        Ok(())
-    }
+/// What a record says of a series.
+enum Said {
+    Series(u64, Labels),
+    Deleted(TombstoneRecord),
+}
 
-    fn take_tombstones(&mut self, data: &[u8], cut_off_ms: i64) -> Result<(), RestoreError> {
-        let Record::Tombstones(rows) = decode(data)? else { return Ok(()) };
-        for row in rows {
-            let Some(id) = self.by_reference.get(&row.reference).copied() else { continue };
-            if row.is_whole_series() {
-                // The same labels are a new series from here on.
-                let labels = &self.labels[id as usize];
-                if self.by_labels.get(labels) == Some(&id) {
-                    self.by_labels.remove(labels);
+/// Decodes what some pieces say of series; the checkpoint goes with the first ones.
+fn said(wal: &LogRecords, pieces: Range<usize>) -> Result<Vec<Said>, RestoreError> {
+    let mut all = Vec::new();
+    let mut take = |data: &[u8]| {
+        match RecordKind::of(data) {
+            RecordKind::Series => {
+                let Record::Series(rows) = decode(data)? else { return Ok(()) };
+                for row in rows {
+                    all.push(Said::Series(row.reference, row.labels.to_labels().map_err(damaged)?));
                 }
             }
-            if row.max_time_ms >= cut_off_ms {
-                self.deleted.entry(id).or_default().push((row.min_time_ms, row.max_time_ms));
+            RecordKind::Tombstones => {
+                let Record::Tombstones(rows) = decode(data)? else { return Ok(()) };
+                all.extend(rows.into_iter().map(Said::Deleted));
             }
+            _ => {}
         }
         Ok(())
+    };
+    if pieces.start == 0 {
+        wal.each_of_checkpoint(&mut take)?;
+    }
+    wal.each_of_pieces(pieces, &mut take)?;
+    Ok(all)
+}
+
+impl Found {
+    fn take_series(&mut self, reference: u64, labels: Labels, rules: &HeadRules) {
+        let next = self.labels.len() as u32;
+        let id = if let Some(id) = self.by_labels.get(&labels) {
+            *id
+        } else if is_selected(&rules.selectors, &labels) {
+            self.by_labels.insert(labels.clone(), next);
+            self.labels.push(labels);
+            next
+        } else {
+            return;
+        };
+        self.references.push((reference, id));
+        self.by_reference.insert(reference, id);
+    }
+
+    fn take_tombstone(&mut self, row: TombstoneRecord, cut_off_ms: i64) {
+        let Some(id) = self.by_reference.get(&row.reference).copied() else { return };
+        if row.is_whole_series() {
+            // The same labels are a new series from here on.
+            let labels = &self.labels[id as usize];
+            if self.by_labels.get(labels) == Some(&id) {
+                self.by_labels.remove(labels);
+            }
+        }
+        if row.max_time_ms >= cut_off_ms {
+            self.deleted.entry(id).or_default().push((row.min_time_ms, row.max_time_ms));
+        }
     }
 
     fn into_table(self) -> SeriesTable {
