@@ -183,6 +183,12 @@ pub struct PieceEntry {
 }
 
 impl PieceEntry {
+    /// Returns the look before the first record; nothing after a pause, or where the clock was set back since.
+    #[must_use]
+    pub(super) fn looked_before_ms(&self) -> Option<i64> {
+        Some(self.after_ms).filter(|after_ms| (1..=self.seen.wall_ms).contains(after_ms))
+    }
+
     /// Returns the object's key.
     #[must_use]
     pub fn key(&self, source: &SourceName) -> ObjectKey {

@@ -76,6 +76,5 @@ impl ArchiveView {
 /// Returns since when a piece can be cut.
 fn began_ms(piece: &PieceEntry) -> i64 {
     let first_ms = piece.sample_times_ms.map_or(piece.seen.wall_ms, |(first_ms, _)| first_ms);
-    let looked = 0 < piece.after_ms && piece.after_ms <= piece.seen.wall_ms;
-    if looked { piece.after_ms } else { first_ms.min(piece.seen.wall_ms) }
+    piece.looked_before_ms().unwrap_or(first_ms.min(piece.seen.wall_ms))
 }

@@ -121,9 +121,8 @@ impl Archive {
                 return Ok(Cut { at, written_ms, whole: true, next });
             }
             // Without a look before it, the times of its samples say when it began.
-            let looked = 0 < piece.after_ms && piece.after_ms <= piece.seen.wall_ms;
             let first_ms = piece.sample_times_ms.map_or(i64::MIN, |(first_ms, _)| first_ms);
-            if (if looked { piece.after_ms } else { first_ms }) <= as_of_ms {
+            if piece.looked_before_ms().unwrap_or(first_ms) <= as_of_ms {
                 let cut = cut_in_piece(&self.read_piece(piece).await?, as_of_ms);
                 if let Some((offset, written_ms)) = cut {
                     let at = Some(LogPosition { segment: piece.segment, offset });
