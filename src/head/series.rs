@@ -6,7 +6,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use super::chunk::SeriesSamples;
 use super::table::{SeriesTable, label_hash};
-use crate::model::{Labels, METRIC_NAME, MatchKind, Matcher, Sample, TenantId, TimeRange, match_labels};
+use crate::model::{
+    Labels, METRIC_NAME, MatchKind, Matcher, Sample, SeriesData, TenantId, TimeRange, match_labels,
+};
 use crate::tsdb::XorChunks;
 
 /// So many series are read under one lock, so that a large query does not hold up commits.
@@ -169,11 +171,11 @@ impl Head {
 
     /// Returns the samples of series within `range`, sorted, one per timestamp.
     #[must_use]
-    pub fn read(&self, series: &[u32], range: TimeRange) -> Vec<Vec<Sample>> {
+    pub fn read(&self, series: &[u32], range: TimeRange) -> Vec<SeriesData> {
         let mut answer = Vec::with_capacity(series.len());
         for slice in series.chunks(READ_SERIES) {
             let samples = self.read_samples();
-            answer.extend(slice.iter().map(|s| samples[*s as usize].read(range)));
+            answer.extend(slice.iter().map(|s| SeriesData::floats(samples[*s as usize].read(range))));
         }
         answer
     }

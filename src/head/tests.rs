@@ -51,7 +51,7 @@ proptest! {
             head.append(batch.into_iter().map(|(series, sample)| (numbers[series as usize], sample)));
         }
         for range in [TimeRange::ALL, TimeRange { start_ms: -120_000, end_ms: 12_000_000 }] {
-            let found = head.read(&numbers, range);
+            let found: Vec<_> = head.read(&numbers, range).into_iter().map(|data| data.samples).collect();
             for (found, model) in found.iter().zip(&model) {
                 let wanted: Vec<Sample> =
                     model.values().copied().filter(|s| range.contains(s.ts_ms)).collect();

@@ -12,11 +12,15 @@
 
 mod duration;
 mod error;
+mod exemplar;
+mod histogram;
 mod instant;
 mod labels;
 mod matcher;
+mod metadata;
 mod re2;
 mod sample;
+mod series_data;
 mod source;
 mod tenant;
 mod time;
@@ -26,10 +30,17 @@ mod tests;
 
 pub use duration::{DurationError, format_duration_ms, parse_duration_ms};
 pub use error::{ErrorKind, error_chain};
+pub use exemplar::{Exemplar, normalize_exemplars};
+pub use histogram::{
+    CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, HistogramSample, NativeHistogram, Span,
+    normalize_histograms,
+};
 pub use instant::{InstantError, parse_instant_ms};
 pub use labels::{LabelError, Labels, LabelsIter, METRIC_NAME, encode_label};
 pub use matcher::{MatchKind, Matcher, MatcherError, match_labels};
+pub use metadata::{Metadata, MetadataEntry, MetricType, normalize_metadata};
 pub use sample::{STALE_MARKER_BITS, Sample, is_stale, merge_samples, normalize_samples};
+pub use series_data::SeriesData;
 pub use source::{SourceName, SourceNameError};
 pub use tenant::{TenantError, TenantId};
 pub use time::{RAW_WINDOW_MS, Resolution, TimeRange, format_time_ms};

@@ -149,7 +149,7 @@ impl BlockTarget {
                     };
                     let runs = series.chunks(SERIES_AT_ONCE).flat_map(|slice| {
                         let numbers: Vec<u32> = slice.iter().map(|s| s.series).collect();
-                        let samples = head.read(&numbers, spec.range);
+                        let samples = head.read(&numbers, spec.range).into_iter().map(|read| read.samples);
                         let labels = slice.iter().map(|s| s.labels.clone());
                         let runs = labels.zip(samples).map(|(labels, samples)| SeriesRun { labels, samples });
                         runs.filter(|run| !run.samples.is_empty()).collect::<Vec<_>>()

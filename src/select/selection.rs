@@ -9,7 +9,7 @@ use super::tsdb_blocks::{TsdbBlock, TsdbSeries};
 use crate::block::{BlockReader, BlockRow};
 use crate::catalog::BlockEntry;
 use crate::head::{Head, HeadSeries};
-use crate::model::{Labels, Sample, TimeRange, Ulid, merge_samples};
+use crate::model::{Labels, SeriesData, TimeRange, Ulid};
 use crate::runtime::Cpu;
 
 /// Where series may be.
@@ -152,7 +152,7 @@ impl Selection {
     ///
     /// # Errors
     /// Blocks that cannot be read.
-    pub async fn read(&self, wanted: &[usize]) -> Result<Vec<Vec<Sample>>, SelectError> {
+    pub async fn read(&self, wanted: &[usize]) -> Result<Vec<SeriesData>, SelectError> {
         let cpu = self.cpu.as_ref().expect("a selection is handed out with its compute threads");
         let mut by_source: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
         for (slot, series) in wanted.iter().enumerate() {
@@ -182,7 +182,7 @@ impl OpenSource {
         numbers: Vec<u32>,
         range: TimeRange,
         cpu: &Cpu,
-    ) -> Result<Vec<Vec<Sample>>, SelectError> {
+    ) -> Result<Vec<SeriesData>, SelectError> {
         match self {
             Self::Head(head) => {
                 let head = Arc::clone(head);
@@ -190,24 +190,23 @@ impl OpenSource {
             }
             Self::Tsdb(block) => {
                 let block = Arc::clone(block);
-                cpu.run(move || block.read(&numbers, range)).await?
+                let read = cpu.run(move || block.read(&numbers, range)).await??;
+                Ok(read.into_iter().map(SeriesData::floats).collect())
             }
             Self::Block(reader, id) => {
-                let samples = reader.read_samples(&numbers).await;
-                samples.map_err(|source| SelectError::Block { id: *id, source })
+                let read = reader.read_samples(&numbers).await;
+                let read = read.map_err(|source| SelectError::Block { id: *id, source })?;
+                Ok(read.into_iter().map(SeriesData::floats).collect())
             }
         }
     }
 }
 
-fn merge_runs(runs: Vec<Vec<(usize, Vec<Sample>)>>, slots: usize, range: TimeRange) -> Vec<Vec<Sample>> {
-    let mut by_slot: Vec<Vec<Vec<Sample>>> = (0..slots).map(|_| Vec::new()).collect();
+fn merge_runs(runs: Vec<Vec<(usize, SeriesData)>>, slots: usize, range: TimeRange) -> Vec<SeriesData> {
+    let mut by_slot: Vec<Vec<SeriesData>> = (0..slots).map(|_| Vec::new()).collect();
     for (slot, mut run) in runs.into_iter().flatten() {
-        let inside = |sample: Option<&Sample>| sample.is_none_or(|s| range.contains(s.ts_ms));
-        if !inside(run.first()) || !inside(run.last()) {
-            run.retain(|s| range.contains(s.ts_ms));
-        }
+        run.clip(range);
         by_slot[slot].push(run);
     }
-    by_slot.into_iter().map(merge_samples).collect()
+    by_slot.into_iter().map(SeriesData::merge).collect()
 }

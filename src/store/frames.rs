@@ -114,7 +114,7 @@ impl Encode for FrameEncoder {
 
     fn encode(&mut self, batch: &Batch) -> Vec<SeriesResponse> {
         for (labels, samples) in batch {
-            self.push_series(labels, samples);
+            self.push_series(labels, &samples.samples);
         }
         self.take()
     }

@@ -163,7 +163,7 @@ impl SamplesBuilder {
 
     fn with_batch(mut self, batch: &Batch) -> Self {
         for (labels, samples) in batch.iter().filter(|(_, samples)| !samples.is_empty()) {
-            self.answer.push_series(labels, samples.iter().map(|s| (s.ts_ms, s.value)));
+            self.answer.push_series(labels, samples.samples.iter().map(|s| (s.ts_ms, s.value)));
             self.series += 1;
             self.samples += samples.len() as u64;
         }
@@ -187,7 +187,7 @@ impl Encode for ChunkFrames {
         let mut out = Vec::new();
         for (labels, samples) in batch.iter().filter(|(_, samples)| !samples.is_empty()) {
             self.chunks.clear();
-            samples.iter().for_each(|s| self.chunks.push(s.ts_ms, s.value));
+            samples.samples.iter().for_each(|s| self.chunks.push(s.ts_ms, s.value));
             self.chunks.finish();
             let chunks = self.chunks.iter().map(|c| (c.min_time_ms, c.max_time_ms, c.data));
             encode_frames(self.query, labels, chunks, &mut out);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::StoreError;
 use super::reads::Found;
-use crate::model::{Labels, Sample};
+use crate::model::{Labels, SeriesData};
 use crate::select::Selection;
 use crate::wire::store_api::ShardInfo;
 
@@ -91,7 +91,7 @@ impl SeriesList {
         start..end
     }
 
-    async fn read(&self, batch: Range<usize>) -> Result<Vec<(Labels, Vec<Sample>)>, StoreError> {
+    async fn read(&self, batch: Range<usize>) -> Result<Batch, StoreError> {
         let mut wanted: Vec<(Vec<usize>, Vec<usize>)> = vec![Default::default(); self.selections.len()];
         for (slot, series) in self.series[batch.clone()].iter().enumerate() {
             let (indexes, slots) = &mut wanted[series.selection as usize];
@@ -101,8 +101,8 @@ impl SeriesList {
         let asked = wanted.iter().zip(&self.selections).filter(|((indexes, _), _)| !indexes.is_empty());
         let reads = asked.map(|((indexes, _), selection)| selection.read(indexes)).collect::<Vec<_>>();
         let runs = futures::future::try_join_all(reads).await?;
-        let mut answer: Vec<(Labels, Vec<Sample>)> =
-            self.series[batch].iter().map(|s| (s.labels.clone(), Vec::new())).collect();
+        let mut answer: Batch =
+            self.series[batch].iter().map(|s| (s.labels.clone(), SeriesData::default())).collect();
         let slots = wanted.into_iter().map(|(_, slots)| slots).filter(|slots| !slots.is_empty());
         for (slots, runs) in slots.zip(runs) {
             for (slot, run) in slots.into_iter().zip(runs) {
@@ -122,7 +122,7 @@ pub(super) struct BatchReader {
 }
 
 /// Some series of a list with their samples; a series may have none within the range.
-pub(super) type Batch = Vec<(Labels, Vec<Sample>)>;
+pub(super) type Batch = Vec<(Labels, SeriesData)>;
 
 impl BatchReader {
     /// Starts at the first series. `series_max` bounds a batch for answers that end early; 0 for no bound.

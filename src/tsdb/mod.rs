@@ -4,7 +4,7 @@
 //! delta-of-delta times and XORed values in one bit stream. StoreAPI and streamed remote read answer in these
 //! chunks; they are re-encoded from the sample lists of head and blocks. [`wal`] holds the write-ahead log, the
 //! out-of-order log and checkpoints, [`chunk`] every other chunk, [`mod@block`] the files of a block.
-//! [`Histogram`] and [`FloatHistogram`] are what log and chunks store beside floats.
+//! What log and chunks store beside floats are the model's native histograms.
 //!
 //! Vocabulary: a **chunk** is one XOR stream with its count; [`XorChunks`] is what one series answers with, a run
 //! of chunks of at most [`CHUNK_SAMPLES`] samples each, in one reused buffer.
@@ -26,7 +26,6 @@ mod bits;
 pub mod block;
 pub mod chunk;
 mod fuzz;
-mod histogram;
 pub mod wal;
 mod xor;
 
@@ -34,7 +33,6 @@ mod xor;
 mod tests;
 
 pub use fuzz::fuzz_xor_chunk;
-pub use histogram::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
 pub use xor::{CHUNK_SAMPLES, Chunk, XorChunks, XorDecoder};
 
 use crate::model::ErrorKind;

@@ -265,7 +265,7 @@ impl Node {
         let mut found = Vec::new();
         for selection in selections {
             let wanted: Vec<usize> = (0..selection.len()).collect();
-            let samples = selection.read(&wanted).await.unwrap();
+            let samples = selection.read(&wanted).await.unwrap().into_iter().map(|data| data.samples);
             found.extend(selection.labels().cloned().zip(samples));
         }
         found

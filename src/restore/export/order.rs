@@ -112,7 +112,7 @@ impl SeriesOrder {
         for ((indexes, slots), selection) in wanted.into_iter().zip(&self.selections) {
             if !indexes.is_empty() {
                 let read = selection.read(&indexes).await?;
-                slots.into_iter().zip(read).for_each(|(slot, run)| runs[slot] = run);
+                slots.into_iter().zip(read).for_each(|(slot, run)| runs[slot] = run.samples);
             }
         }
         let mut merged: Vec<(Labels, Vec<Vec<Sample>>)> = Vec::with_capacity(batch.len());

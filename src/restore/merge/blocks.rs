@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::holes::fill;
-use crate::model::{Labels, Matcher, Sample, TenantId, TimeRange, Ulid};
+use crate::model::{Labels, Matcher, Sample, SeriesData, TenantId, TimeRange, Ulid};
 use crate::restore::context::RestoreContext;
 use crate::restore::error::RestoreError;
 use crate::restore::finish::{FORMAT, first_format};
@@ -90,7 +90,7 @@ pub(super) async fn fill_blocks(
     while start < labels.len() {
         let end = batch_end(selection, start);
         let batch: Vec<usize> = (start..end).collect();
-        let samples = selection.read(&batch).await?;
+        let samples = floats(selection.read(&batch).await?);
         let own = read_own(&ours, &labels[start..end]).await?;
         let names = labels[start..end].to_vec();
         writer = context.cpu.run(move || writer.take(&names, own, samples).map(|()| writer)).await??;
@@ -129,8 +129,12 @@ async fn read_own(ours: &Side, labels: &[Labels]) -> Result<Vec<Vec<Sample>>, Re
         }
     }
     let read = selection.read(&wanted).await?;
-    slots.into_iter().zip(read).for_each(|(slot, samples)| own[slot] = samples);
+    slots.into_iter().zip(floats(read)).for_each(|(slot, samples)| own[slot] = samples);
     Ok(own)
+}
+
+fn floats(read: Vec<SeriesData>) -> Vec<Vec<Sample>> {
+    read.into_iter().map(|data| data.samples).collect()
 }
 
 /// The blocks under construction, by number of their range.

@@ -5,10 +5,10 @@ use rig::{Rig, Samples, all_samples, block_samples, deleted, floats, log_records
 use super::rig;
 use crate::archive::{EventKind, Target};
 use crate::bucket::LogKind;
+use crate::model::{CUSTOM_BUCKETS_SCHEMA, Histogram};
 use crate::model::{ErrorKind, MatchKind, Matcher};
 use crate::restore::*;
 use crate::tsdb::wal::{FloatSample, HistogramSample, MmapMarker, Record, RecordKind};
-use crate::tsdb::{CUSTOM_BUCKETS_SCHEMA, Histogram};
 
 fn set(rows: &[(&str, i64, f64)]) -> Samples {
     rows.iter().map(|(name, ts_ms, value)| ((*name).to_owned(), *ts_ms, value.to_bits())).collect()

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
+use crate::model::Histogram;
 use crate::model::{ErrorKind, MatchKind, TenantId};
 use crate::runtime::Cpu;
 use crate::select::{Grouping, SelectLimits, Selector};
-use crate::tsdb::Histogram;
 use crate::tsdb::block::{
     BlockBuilder, BlockFiles, BlockOptions, BlockParent, HINT_FROM_OUT_OF_ORDER, SeriesChunks,
     encode_tombstones,
@@ -69,7 +69,7 @@ async fn read(folder: &Path, matchers: &[Matcher], range: TimeRange) -> BTreeMap
     assert!(found.len() <= 1, "one producer");
     let Some(selection) = found.first() else { return BTreeMap::new() };
     let all: Vec<usize> = (0..selection.len()).collect();
-    let samples = selection.read(&all).await.unwrap();
+    let samples: Vec<_> = selection.read(&all).await.unwrap().into_iter().map(|data| data.samples).collect();
     assert!(samples.iter().map(|run| run.len() as u64).sum::<u64>() <= selection.samples_max());
     let names = selection.labels().map(|labels| labels.metric_name().to_owned());
     names.zip(samples).map(|(n, run)| (n, run.iter().map(|s| (s.ts_ms, s.value)).collect())).collect()

@@ -1,8 +1,9 @@
 //! Encodes the samples of one series as the entries of a chunk file.
 
 use super::chunk_files::put_entry;
+use crate::model::{FloatHistogram, Histogram};
 use crate::tsdb::chunk::{ChunkError, Encoding, Fit, FloatHistogramEncoder, HistogramEncoder};
-use crate::tsdb::{CHUNK_SAMPLES, FloatHistogram, Histogram, XorChunks};
+use crate::tsdb::{CHUNK_SAMPLES, XorChunks};
 
 /// The chunks of one series, in one buffer that is reused from series to series.
 ///

@@ -8,8 +8,8 @@ use ulid::Ulid;
 
 use super::*;
 use crate::model::{ErrorKind, Labels, MatchKind, Matcher, STALE_MARKER_BITS, TimeRange, match_labels};
+use crate::model::{FloatHistogram, Histogram, Span};
 use crate::tsdb::chunk::{SampleValue, decode_chunk};
-use crate::tsdb::{FloatHistogram, Histogram, Span};
 
 type Samples = Vec<(i64, SampleValue)>;
 

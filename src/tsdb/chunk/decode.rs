@@ -4,7 +4,8 @@ use super::float_histogram::FloatHistogramReader;
 use super::histogram::HistogramReader;
 use super::xor2::Xor2Reader;
 use super::{ChunkError, Encoding};
-use crate::tsdb::{FloatHistogram, Histogram, TsdbError, XorDecoder};
+use crate::model::{FloatHistogram, Histogram};
+use crate::tsdb::{TsdbError, XorDecoder};
 
 /// A sample of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use super::layout::{self, Fit, HINT_GAUGE, HINT_RESET, Layout, LayoutRef, ResetH
 use super::start::StartReader;
 use super::varbit;
 use super::window::{XorReader, XorWriter};
+use crate::model::FloatHistogram;
 use crate::model::STALE_MARKER_BITS;
-use crate::tsdb::FloatHistogram;
 use crate::tsdb::bits::{BitReader, BitWriter};
 
 /// Appends histograms to a chunk in a buffer that is passed along.

@@ -5,8 +5,8 @@ use super::layout::{self, Fit, HINT_GAUGE, HINT_RESET, Layout, LayoutRef, ResetH
 use super::start::StartReader;
 use super::varbit;
 use super::window::{XorReader, XorWriter};
+use crate::model::Histogram;
 use crate::model::STALE_MARKER_BITS;
-use crate::tsdb::Histogram;
 use crate::tsdb::bits::{BitReader, BitWriter};
 
 /// A number that is stored as the delta of its deltas.

@@ -1,8 +1,8 @@
 //! What the histograms of one chunk share, and how the next one relates to it.
 
 use super::{ChunkError, varbit};
+use crate::model::{CUSTOM_BUCKETS_SCHEMA, Span};
 use crate::tsdb::bits::{BitReader, BitWriter};
-use crate::tsdb::{CUSTOM_BUCKETS_SCHEMA, Span};
 
 /// Hints of a sample about counter resets, as Prometheus numbers them.
 pub(super) const HINT_UNKNOWN: u8 = 0;

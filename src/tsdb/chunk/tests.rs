@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::STALE_MARKER_BITS;
+use crate::model::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
 use crate::tsdb::bits::{BitReader, BitWriter};
-use crate::tsdb::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
 
 const GOLDEN: &str = include_str!("../../../tests/fixtures/prometheus/block/chunks.v3.14.txt");
 const BASE_MS: i64 = 1_700_000_000_000;

@@ -3,7 +3,7 @@
 use super::RecordError;
 use super::cursor::{Cursor, put_be64, put_uvarint, put_varint};
 use super::samples::Stamp;
-use crate::tsdb::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
+use crate::model::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
 
 /// A histogram with whole counts, of one series.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::Labels;
-use crate::tsdb::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
+use crate::model::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
 
 fn any_float() -> impl Strategy<Value = f64> {
     prop_oneof![any::<u64>().prop_map(f64::from_bits), any::<f64>(), Just(-0.0)]

@@ -1,4 +1,8 @@
-//! Native histograms as Prometheus stores them, in the log and in chunks alike.
+//! Native histograms as Prometheus stores them, in the log and in chunks alike, and samples that are histograms.
+
+use std::cmp::Ordering;
+
+use super::sample::is_stale;
 
 /// The schema whose buckets have bounds of their own, listed in `custom_values`.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
@@ -124,4 +128,113 @@ fn same_bits(one: f64, other: f64) -> bool {
 
 fn all_same_bits(some: &[f64], others: &[f64]) -> bool {
     some.len() == others.len() && some.iter().zip(others).all(|(one, other)| same_bits(*one, *other))
+}
+
+/// A native histogram, with whole or with fractional counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NativeHistogram {
+    /// With whole counts.
+    Int(Box<Histogram>),
+    /// With fractional counts.
+    Float(Box<FloatHistogram>),
+}
+
+impl NativeHistogram {
+    /// Returns the sum of the observations; the stale marker makes the sample stale.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        match self {
+            Self::Int(histogram) => histogram.sum,
+            Self::Float(histogram) => histogram.sum,
+        }
+    }
+
+    /// Returns whether this ends the series.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        is_stale(self.sum())
+    }
+
+    /// Orders by content: a histogram beats a stale marker, whole counts beat fractional ones, of two alike the one
+    /// with more observations stays, then that whose fields are greater, one after the other, as bits.
+    fn content_order(&self, other: &Self) -> Ordering {
+        let by_staleness = other.is_stale().cmp(&self.is_stale());
+        by_staleness.then_with(|| match (self, other) {
+            (Self::Int(one), Self::Int(two)) => int_order(one, two),
+            (Self::Float(one), Self::Float(two)) => float_order(one, two),
+            (Self::Int(_), Self::Float(_)) => Ordering::Greater,
+            (Self::Float(_), Self::Int(_)) => Ordering::Less,
+        })
+    }
+}
+
+fn int_order(one: &Histogram, two: &Histogram) -> Ordering {
+    let fields =
+        |h: &Histogram| (h.count, h.zero_count, h.sum.to_bits(), h.schema, h.zero_threshold.to_bits());
+    fields(one)
+        .cmp(&fields(two))
+        .then_with(|| spans_order(&one.positive_spans, &two.positive_spans))
+        .then_with(|| spans_order(&one.negative_spans, &two.negative_spans))
+        .then_with(|| one.positive_buckets.cmp(&two.positive_buckets))
+        .then_with(|| one.negative_buckets.cmp(&two.negative_buckets))
+        .then_with(|| bits_order(&one.custom_values, &two.custom_values))
+        .then_with(|| one.counter_reset_hint.cmp(&two.counter_reset_hint))
+}
+
+fn float_order(one: &FloatHistogram, two: &FloatHistogram) -> Ordering {
+    let by_count = one.count.total_cmp(&two.count);
+    let fields =
+        |h: &FloatHistogram| (h.zero_count.to_bits(), h.sum.to_bits(), h.schema, h.zero_threshold.to_bits());
+    by_count
+        .then_with(|| fields(one).cmp(&fields(two)))
+        .then_with(|| spans_order(&one.positive_spans, &two.positive_spans))
+        .then_with(|| spans_order(&one.negative_spans, &two.negative_spans))
+        .then_with(|| bits_order(&one.positive_buckets, &two.positive_buckets))
+        .then_with(|| bits_order(&one.negative_buckets, &two.negative_buckets))
+        .then_with(|| bits_order(&one.custom_values, &two.custom_values))
+        .then_with(|| one.counter_reset_hint.cmp(&two.counter_reset_hint))
+}
+
+fn spans_order(one: &[Span], two: &[Span]) -> Ordering {
+    let fields = |span: &Span| (span.offset, span.length);
+    one.iter().map(fields).cmp(two.iter().map(fields))
+}
+
+fn bits_order(one: &[f64], two: &[f64]) -> Ordering {
+    one.iter().map(|v| v.to_bits()).cmp(two.iter().map(|v| v.to_bits()))
+}
+
+/// One sample of a series that is a native histogram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistogramSample {
+    /// When, in milliseconds since the Unix epoch.
+    pub ts_ms: i64,
+    /// When the counter started, in milliseconds; 0 where none was sent.
+    pub start_ms: i64,
+    /// The histogram.
+    pub histogram: NativeHistogram,
+}
+
+impl HistogramSample {
+    /// Returns whether another sample with the same timestamp stays in place of this one; by content alone, so that
+    /// the order of arrival does not matter. With equal histograms the later start timestamp stays.
+    fn loses_to(&self, other: &Self) -> bool {
+        let order = self.histogram.content_order(&other.histogram);
+        order.then(self.start_ms.cmp(&other.start_ms)) == Ordering::Less
+    }
+}
+
+/// Sorts histogram samples by time and leaves one per timestamp, decided by content.
+pub fn normalize_histograms(samples: &mut Vec<HistogramSample>) {
+    if samples.windows(2).all(|w| w[0].ts_ms < w[1].ts_ms) {
+        return;
+    }
+    samples.sort_by_key(|s| s.ts_ms);
+    samples.dedup_by(|later, kept| {
+        let same = later.ts_ms == kept.ts_ms;
+        if same && kept.loses_to(later) {
+            std::mem::swap(kept, later);
+        }
+        same
+    });
 }
