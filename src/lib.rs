@@ -10,6 +10,7 @@ pub mod cli;
 pub mod envelope;
 pub mod head;
 pub mod jobs;
+pub mod load;
 pub mod log;
 pub mod model;
 pub mod receive;

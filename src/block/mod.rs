@@ -43,6 +43,7 @@ mod row_buffer;
 mod samples;
 mod schema;
 mod sql;
+mod verify;
 mod writer;
 
 #[cfg(test)]

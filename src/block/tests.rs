@@ -12,6 +12,7 @@ use crate::runtime::{Cpu, random_from_seed};
 mod golden;
 mod pruning;
 mod round_trip;
+mod verification;
 mod views;
 
 const STALE: f64 = f64::from_bits(STALE_MARKER_BITS);

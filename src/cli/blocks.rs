@@ -20,6 +20,8 @@ pub(super) enum BlocksCommand {
     Ls(LsArgs),
     /// Shows everything known about one block.
     Inspect(InspectArgs),
+    /// Verifies that what the catalogs name is there and whole; exit code 5 on damage.
+    Verify(super::blocks_verify::VerifyArgs),
 }
 
 /// Flags of `blocks ls`.
@@ -54,14 +56,15 @@ pub(super) struct InspectArgs {
 }
 
 /// A live block and whose it is.
-struct Live {
-    tenant: TenantId,
+pub(super) struct Live {
+    pub(super) tenant: TenantId,
     version: u64,
-    block: Arc<BlockEntry>,
+    pub(super) block: Arc<BlockEntry>,
 }
 
 pub(super) async fn run(command: BlocksCommand) -> Result<(), Failure> {
     match command {
+        BlocksCommand::Verify(args) => super::blocks_verify::run(args).await?,
         BlocksCommand::Ls(args) => {
             args.common.start_logging();
             let base = Base::inspect(&args.common).await?;
@@ -91,7 +94,7 @@ pub(super) async fn run(command: BlocksCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn live_blocks(base: &Base, tenant: Option<TenantId>) -> Result<Vec<Live>, Failure> {
+pub(super) async fn live_blocks(base: &Base, tenant: Option<TenantId>) -> Result<Vec<Live>, Failure> {
     let tenants = match tenant {
         Some(tenant) => vec![tenant],
         None => tenants(&base.bucket).await?,

@@ -39,7 +39,7 @@ pub(super) fn bytes(text: &str) -> Result<usize, String> {
     if size == 0 { Err("the size must be above 0".to_owned()) } else { Ok(size) }
 }
 
-fn count(text: &str) -> Result<usize, String> {
+pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("write a whole number above 0".to_owned()),
         Ok(count) => Ok(count),

@@ -17,7 +17,9 @@
 mod archive;
 mod archive_fleet;
 mod archive_upkeep;
+mod bench;
 mod blocks;
+mod blocks_verify;
 mod compose;
 mod config_file;
 mod encryption;
@@ -78,7 +80,9 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     /// Archives live Prometheus servers.
     #[command(subcommand)]
     Archive(archive::ArchiveCommand),
-    /// Shows blocks of the newest catalog version.
+    /// Sends a load to any remote-write endpoint and reports what it took.
+    Bench(bench::BenchArgs),
+    /// Shows and verifies blocks of the newest catalog version.
     #[command(subcommand)]
     Blocks(blocks::BlocksCommand),
     /// Shows scheduled jobs and runs one now.
@@ -192,6 +196,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Receive(args) => runtime.block_on(write_roles::run(WriteRole::Receive, args)),
         Command::Store(args) => runtime.block_on(store::run(args)),
         Command::Archive(command) => runtime.block_on(archive::run(command)),
+        Command::Bench(args) => runtime.block_on(bench::run(args)),
         Command::Blocks(command) => runtime.block_on(blocks::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
         Command::Rollback(args) => runtime.block_on(rollback::run(args)),

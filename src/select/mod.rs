@@ -30,6 +30,7 @@ mod view;
 mod tests;
 
 pub use error::SelectError;
+pub use readers::BlockObject;
 pub use selection::Selection;
 pub use selector::{Grouping, SelectLimits, Selector, remaining_matchers};
 pub use tsdb_blocks::TsdbBlocks;

@@ -15,9 +15,17 @@ use crate::runtime::Cpu;
 
 /// A block's object in the bucket.
 #[derive(Debug)]
-struct BlockObject {
+pub struct BlockObject {
     bucket: Bucket,
     key: ObjectKey,
+}
+
+impl BlockObject {
+    /// Names an object to read ranges of.
+    #[must_use]
+    pub fn new(bucket: Bucket, key: ObjectKey) -> Self {
+        Self { bucket, key }
+    }
 }
 
 impl RangeRead for BlockObject {
@@ -54,7 +62,7 @@ impl BlockReaders {
     ) -> Result<BlockReader, SelectError> {
         let opening = async {
             let key = ObjectKey::block(tenant, entry.id);
-            let object = Arc::new(BlockObject { bucket: self.bucket.clone(), key });
+            let object = Arc::new(BlockObject::new(self.bucket.clone(), key));
             BlockReader::open(object, self.cpu.clone(), entry.size_bytes).await
         };
         let opened = self.open.try_get_with(entry.id, opening).await;

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and may talk")]
 
 mod archive;
+mod bench;
+mod blocks_verify;
 mod bombs;
 mod export;
 mod fuzz;

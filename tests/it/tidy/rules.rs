@@ -12,7 +12,7 @@ const LOG_MACROS: [&str; 5] = ["error!", "warn!", "info!", "debug!", "trace!"];
 const RANKS: [(u8, &[&str]); 9] = [
     (0, &["model"]),
     (1, &["runtime", "wire", "tsdb"]),
-    (2, &["bucket", "envelope"]),
+    (2, &["bucket", "envelope", "load"]),
     (3, &["block", "log"]),
     (4, &["catalog", "head"]),
     (5, &["select", "compact", "downsample", "archive", "sql"]),
