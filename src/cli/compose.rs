@@ -15,7 +15,7 @@ use super::flags::{CatalogArgs, CommonArgs, IngestArgs, QueryArgs, READER_BYTES_
 use crate::bucket::Bucket;
 use crate::catalog::{CatalogSettings, Catalogs, tenants};
 use crate::head::Heads;
-use crate::log::{DiskLog, LogSettings, OsFiles};
+use crate::log::{DiskLog, Log, LogSettings, OsFiles};
 use crate::model::{ErrorKind, Labels, error_chain};
 use crate::receive::{
     BlockTarget, Commands, Committer, CommitterMetrics, CutError, CutRequestQueue, CutTiming, Cutter,
@@ -222,7 +222,7 @@ impl WriteSide {
         );
         register_head_metrics(&base.metrics, &heads);
         let metrics = CommitterMetrics::new(&base.metrics);
-        let committer = Committer::new(log, Arc::clone(&heads), Arc::clone(&base.clock), metrics);
+        let committer = Committer::new(Log::Disk(log), Arc::clone(&heads), Arc::clone(&base.clock), metrics);
         let (commands, committer) = committer.start().map_err(|e| {
             Failure::new(ErrorKind::Unavailable, format!("cannot start the committing thread: {e}"))
         })?;

@@ -44,6 +44,7 @@ mod disk;
 mod error;
 mod files;
 mod frame;
+mod kind;
 mod recovery;
 mod replay;
 mod segment;
@@ -58,6 +59,7 @@ pub use decode::fuzz_log;
 pub use disk::DiskLog;
 pub use error::LogError;
 pub use files::{LogFile, LogFiles, OsFiles};
+pub use kind::Log;
 pub use replay::{RecoveredSegment, SegmentReader, Skipped};
 
 use crate::model::{Labels, Sample, TenantId};

@@ -1,4 +1,4 @@
-//! The committing thread: log first, then the heads, then the answer.
+//! The committer: log first, then the heads, then the answer.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use ulid::Ulid;
 
 use super::batch::Batch;
 use crate::head::{Head, Heads};
-use crate::log::{DiskLog, LogError, TenantWrite};
+use crate::log::{Log, LogError, TenantWrite};
 use crate::model::error_chain;
 use crate::runtime::{Clock, Metrics, crash_point};
 
 /// An entry stops gathering at this many samples, which bounds its memory and its replay.
 const ENTRY_SAMPLES_MAX: usize = 400_000;
 
-/// Requests that may wait for the committing thread.
+/// Requests that may wait for the committer.
 const QUEUE_LENGTH: usize = 256;
 
-/// What the committing thread is asked to do.
+/// What the committer is asked to do.
 #[derive(Debug)]
 enum Command {
     Write { batch: Batch, done: oneshot::Sender<Result<(), Arc<LogError>>> },
@@ -46,11 +46,22 @@ pub(super) enum CommitError {
     Stopped,
 }
 
-/// The way to the committing thread; clones share it.
+/// The way to the committer; clones share it.
 #[derive(Debug, Clone)]
 pub struct Commands(mpsc::Sender<Command>);
 
+/// What [`Commands`] sends.
+#[derive(Debug)]
+pub struct CommandQueue(mpsc::Receiver<Command>);
+
 impl Commands {
+    /// Makes a way to a committer and its other end, for [`Committer::run`].
+    #[must_use]
+    pub fn channel() -> (Self, CommandQueue) {
+        let (sender, receiver) = mpsc::channel(QUEUE_LENGTH);
+        (Self(sender), CommandQueue(receiver))
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, CommitError> {
         let (done, answer) = oneshot::channel();
         self.0.send(command(done)).await.map_err(|_| CommitError::Stopped)?;
@@ -73,12 +84,12 @@ impl Commands {
         released.map_err(CommitError::Log)
     }
 
-    /// Waits until the committing thread has ended.
+    /// Waits until the committer has ended.
     pub async fn ended(&self) {
         self.0.closed().await;
     }
 
-    /// Ends the committing thread after the commands that wait.
+    /// Ends the committer after the commands that wait.
     pub async fn stop(&self) {
         let _ = self.0.send(Command::Stop).await;
     }
@@ -89,7 +100,7 @@ impl Commands {
     }
 }
 
-/// Figures of the committing thread.
+/// Figures of the committer.
 #[derive(Debug, Clone)]
 pub struct CommitterMetrics {
     entries: Counter,
@@ -119,7 +130,7 @@ impl CommitterMetrics {
 /// Owns the log and applies durable entries to the heads, in log order.
 #[derive(Debug)]
 pub struct Committer {
-    log: DiskLog,
+    log: Log,
     heads: Arc<Heads>,
     clock: Arc<dyn Clock>,
     metrics: CommitterMetrics,
@@ -131,49 +142,45 @@ struct Waiting {
 }
 
 impl Committer {
-    /// Prepares the committing thread.
+    /// Prepares the committer.
     #[must_use]
-    pub fn new(log: DiskLog, heads: Arc<Heads>, clock: Arc<dyn Clock>, metrics: CommitterMetrics) -> Self {
+    pub fn new(log: Log, heads: Arc<Heads>, clock: Arc<dyn Clock>, metrics: CommitterMetrics) -> Self {
         Self { log, heads, clock, metrics }
     }
 
-    /// Starts the thread; it ends with [`Commands::stop`] or when every [`Commands`] is dropped.
+    /// Runs on a thread of its own until [`Commands::stop`], or until every [`Commands`] is dropped. The runtime that
+    /// this is called in drives its timers and its requests; an fsync holds up nobody else.
     ///
     /// # Errors
     /// The operating system's refusal to start a thread.
-    pub fn start(mut self) -> std::io::Result<(Commands, std::thread::JoinHandle<()>)> {
-        let (sender, mut receiver) = mpsc::channel(QUEUE_LENGTH);
-        let thread = std::thread::Builder::new().name("committer".to_owned());
-        let handle = thread.spawn(move || {
-            let mut next = None;
-            while let Some(command) = next.take().or_else(|| receiver.blocking_recv()) {
-                if matches!(command, Command::Stop) {
-                    return;
-                }
-                next = self.carry_out(command, &mut receiver);
+    pub fn start(self) -> std::io::Result<(Commands, std::thread::JoinHandle<()>)> {
+        let (commands, queue) = Commands::channel();
+        let (thread, runtime) = (std::thread::Builder::new(), tokio::runtime::Handle::current());
+        let thread = thread.name("committer".to_owned()).spawn(move || runtime.block_on(self.run(queue)))?;
+        Ok((commands, thread))
+    }
+
+    /// Carries out commands in their order until [`Commands::stop`], or until every [`Commands`] is dropped.
+    pub async fn run(mut self, mut queue: CommandQueue) {
+        let mut next = None;
+        loop {
+            let command = match next.take() {
+                Some(command) => Some(command),
+                None => queue.0.recv().await,
+            };
+            match command {
+                None | Some(Command::Stop) => return,
+                Some(command) => next = self.carry_out(command, &mut queue).await,
             }
-        })?;
-        Ok((Commands(sender), handle))
+        }
     }
 
     /// Carries out a command; returns the command that ended the gathering of an entry, if one did.
-    fn carry_out(&mut self, command: Command, queue: &mut mpsc::Receiver<Command>) -> Option<Command> {
+    async fn carry_out(&mut self, command: Command, queue: &mut CommandQueue) -> Option<Command> {
         match command {
             Command::Write { batch, done } => {
-                let mut count = batch.samples.len();
-                let mut waiting = vec![Waiting { batch, done }];
-                let mut next = None;
-                while count < ENTRY_SAMPLES_MAX && next.is_none() {
-                    match queue.try_recv() {
-                        Ok(Command::Write { batch, done }) => {
-                            count += batch.samples.len();
-                            waiting.push(Waiting { batch, done });
-                        }
-                        Ok(other) => next = Some(other),
-                        Err(_) => break,
-                    }
-                }
-                self.commit(waiting);
+                let (waiting, next) = Self::gather(Waiting { batch, done }, queue);
+                self.commit(waiting).await;
                 next
             }
             Command::Cut { done } => {
@@ -181,7 +188,7 @@ impl Committer {
                 None
             }
             Command::Release { epoch, through_seq, done } => {
-                let _ = done.send(self.log.release(epoch, through_seq).map(|_| ()).map_err(Arc::new));
+                let _ = done.send(self.log.release(epoch, through_seq).await.map_err(Arc::new));
                 None
             }
             Command::Stop => Some(Command::Stop),
@@ -192,13 +199,30 @@ impl Committer {
         }
     }
 
+    /// Takes the writes that wait behind the first one, and the command that ends them, if one does.
+    fn gather(first: Waiting, queue: &mut CommandQueue) -> (Vec<Waiting>, Option<Command>) {
+        let mut count = first.batch.samples.len();
+        let mut waiting = vec![first];
+        while count < ENTRY_SAMPLES_MAX {
+            match queue.0.try_recv() {
+                Ok(Command::Write { batch, done }) => {
+                    count += batch.samples.len();
+                    waiting.push(Waiting { batch, done });
+                }
+                Ok(other) => return (waiting, Some(other)),
+                Err(_) => break,
+            }
+        }
+        (waiting, None)
+    }
+
     /// Writes what waits as one entry, then appends it and answers.
-    fn commit(&mut self, mut waiting: Vec<Waiting>) {
+    async fn commit(&mut self, mut waiting: Vec<Waiting>) {
         for w in waiting.iter_mut().filter(|w| w.batch.head.is_frozen()) {
             w.batch.rebase(&self.heads);
         }
         let started_ms = self.clock.monotonic_ms();
-        let result = self.append(&waiting);
+        let result = self.append(&waiting).await;
         self.metrics.commit_seconds.observe((self.clock.monotonic_ms() - started_ms) as f64 / 1000.0);
         match result {
             Ok(()) => {
@@ -219,20 +243,20 @@ impl Committer {
         }
     }
 
-    fn append(&mut self, waiting: &[Waiting]) -> Result<(), LogError> {
-        let label_of: Vec<_> = waiting.iter().map(|w| |number: u32| w.batch.head.labels(number)).collect();
-        let writes: Vec<TenantWrite<'_>> = waiting
-            .iter()
-            .zip(&label_of)
-            .map(|(w, labels)| TenantWrite {
+    async fn append(&mut self, waiting: &[Waiting]) -> Result<(), LogError> {
+        let appended = {
+            let label_of: Vec<_> =
+                waiting.iter().map(|w| |number: u32| w.batch.head.labels(number)).collect();
+            let writes = waiting.iter().zip(&label_of).map(|(w, labels)| TenantWrite {
                 tenant: w.batch.head.tenant(),
                 samples: &w.batch.samples,
                 labels,
-            })
-            .collect();
-        self.log.append(&writes)?;
+            });
+            self.log.append(&writes.collect::<Vec<_>>())
+        };
+        appended.await?;
         self.metrics.entries.inc();
-        self.metrics.samples.inc_by(writes.iter().map(|w| w.samples.len() as u64).sum());
+        self.metrics.samples.inc_by(waiting.iter().map(|w| w.batch.samples.len() as u64).sum());
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 //! **Flow**
 //! 1. [`WriteEndpoint`] takes a request within its byte budgets and hands it to a compute thread, which decodes it,
 //!    refuses what is not allowed and numbers the series in the tenant's head.
-//! 2. The [`Committer`] thread writes everything that waits as one log entry, fsyncs, appends to the heads in log
+//! 2. The [`Committer`] writes everything that waits as one log entry, fsyncs, appends to the heads in log
 //!    order and answers. While it is in fsync the next entry gathers: group commit without a timer.
 //! 3. The [`Cutter`] ends the heads at an interval, on demand and at the end of the process, builds blocks, uploads
 //!    them, commits a catalog version and only then lets the log go.
@@ -35,7 +35,7 @@ mod settings;
 mod tests;
 
 pub use blocks::{BlockTarget, CutError};
-pub use commit::{Commands, Committer, CommitterMetrics};
+pub use commit::{CommandQueue, Commands, Committer, CommitterMetrics};
 pub use cut::{CutReport, CutRequestQueue, CutTiming, Cutter, CutterRequests, OnCommit};
 pub use endpoint::WriteEndpoint;
 pub use recover::{RecoverError, Recovered, recover};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use self::rig::{Node, Rig, series};
+use super::{CommandQueue, Committer};
 use crate::model::{Labels, STALE_MARKER_BITS, Sample};
 use crate::wire::remote_write::Protocol;
 
@@ -191,4 +192,10 @@ async fn epochs_whose_log_is_gone_are_forgotten_by_the_catalog() {
     let node = rig.start().await;
     assert!(node.covered_epochs() <= 2, "{} epochs", node.covered_epochs());
     assert_eq!(node.read_all().await[0].1.len(), 4);
+}
+
+#[test]
+fn the_committer_can_be_spawned_as_a_task() {
+    fn spawnable(_: impl Future<Output = ()> + Send + 'static) {}
+    let _ = |committer: Committer, queue: CommandQueue| spawnable(committer.run(queue));
 }

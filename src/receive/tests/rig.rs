@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use crate::bucket::Bucket;
 use crate::catalog::{CatalogSettings, Catalogs};
 use crate::head::Heads;
-use crate::log::{DiskLog, LogSettings, OsFiles};
+use crate::log::{DiskLog, Log, LogSettings, OsFiles};
 use crate::model::{Labels, Sample, TenantId, TimeRange};
 use crate::receive::*;
 use crate::runtime::{Cpu, ManualClock, Metrics, Random, Shutdown, random_from_seed};
@@ -176,7 +176,8 @@ impl Rig {
         // So small that replay cuts between any two segments.
         recover(segments, &heads, &mut cutter, &mut log, 1).await.unwrap();
         let figures = CommitterMetrics::new(&metrics);
-        let committer = Committer::new(log, Arc::clone(&heads), Arc::clone(&self.clock) as _, figures);
+        let committer =
+            Committer::new(Log::Disk(log), Arc::clone(&heads), Arc::clone(&self.clock) as _, figures);
         let (commands, committer) = committer.start().unwrap();
         let timing = CutTiming { interval: Duration::from_secs(3_600), hand_over: Duration::ZERO };
         let ((requests, queue), stop) = (CutterRequests::channel(), Shutdown::new());
