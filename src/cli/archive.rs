@@ -13,7 +13,7 @@ use super::archive_fleet::Fleet;
 use super::archive_upkeep::{Upkeep, UpkeepCommand, UpkeepMetrics};
 use super::compose::{Base, bind, stop_signal};
 use super::encryption::EncryptionArgs;
-use super::flags::{CommonArgs, positive_duration};
+use super::flags::{CONNECTIONS_MAX, CommonArgs, positive_duration};
 use super::jobs::{JobsArgs, scheduler};
 use super::lock::LockArgs;
 use super::{Failure, archive_upkeep, job_kinds, print_line};
@@ -166,7 +166,10 @@ async fn archive(args: &RunArgs) -> Result<(), Failure> {
     let http = bind("http-address", args.http_address).await?;
     let address = http.address();
     let routes = admin_routes(base.metrics.clone(), base.readiness.clone(), None);
-    let mut listener = tokio::spawn(serve_http(http, routes, base.shutdown.clone()));
+    let connections = base.connections(CONNECTIONS_MAX, Duration::ZERO);
+    let shutdown = base.shutdown.clone();
+    let mut listener =
+        tokio::spawn(async move { serve_http((http, "http"), routes, &connections, shutdown).await });
     let parts = ArchiverParts {
         bucket,
         envelope,

@@ -23,12 +23,17 @@ use crate::receive::{
 };
 use crate::runtime::{Clock, Cpu, Metrics, Random, Shutdown, SystemClock};
 use crate::select::{CatalogView, SelectLimits, Selector};
-use crate::server::{FlushCall, LateRoutes, Listener, Readiness, admin_routes, serve_grpc, serve_http};
+use crate::server::{
+    Connections, FlushCall, LateRoutes, Listener, Readiness, admin_routes, serve_grpc, serve_http,
+};
 use crate::store::Reads;
 use crate::wire::store_api::STORE_API_DESCRIPTORS;
 
 /// While replaying, heads above this size are cut, so that a long log needs no more memory than this.
 const REPLAY_HEAD_BYTES_MAX: usize = 1 << 30;
+
+/// A client that has not taken the end of an answer so long after the query's time is cut off.
+const ANSWER_GRACE: Duration = Duration::from_secs(30);
 
 /// How often garbage is looked for. Each look reads every kept version: some 340 GETs a tenant with 30-minute cuts.
 const GARBAGE_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
@@ -54,6 +59,11 @@ impl Process {
             readiness: Readiness::new(),
             shutdown: Shutdown::new(),
         })
+    }
+
+    /// Prepares what the listeners of the process allow; queries may take `query_timeout`. Once a process.
+    pub(super) fn connections(&self, max: usize, query_timeout: Duration) -> Connections {
+        Connections::new(max, query_timeout + ANSWER_GRACE, &self.metrics)
     }
 }
 
@@ -245,13 +255,16 @@ impl WriteSide {
     ///
     /// # Errors
     /// The last cut's failure, and at once the end of a part that should have gone on.
-    pub(super) async fn serve(mut self, listener: Listener, stop: Shutdown) -> Result<(), Failure> {
+    pub(super) async fn serve(
+        mut self,
+        listener: Listener,
+        connections: Connections,
+        stop: Shutdown,
+    ) -> Result<(), Failure> {
         let ended =
             |what: &str| Failure::new(ErrorKind::Internal, format!("{what} has ended; restart the process"));
         tokio::select! {
-            served = serve_http(listener, self.endpoint.routes(), stop) => served.map_err(|e| {
-                Failure::new(ErrorKind::Unavailable, format!("the remote-write listener: {e}"))
-            })?,
+            () = serve_http((listener, "remote_write"), self.endpoint.routes(), &connections, stop) => {}
             _ = &mut self.cutter => return Err(ended("the cut loop")),
             () = self.commands.ended() => return Err(ended("the committing thread")),
         }
@@ -312,30 +325,37 @@ fn receiver_name(data_dir: &Path, random: &Random) -> Result<String, Failure> {
 pub(super) struct ReadSide {
     late: LateRoutes,
     grpc: Option<Listener>,
+    connections: Connections,
     tasks: JoinSet<Result<(), Failure>>,
 }
 
 impl ReadSide {
     /// Starts answering probes and metrics.
-    pub(super) fn start(process: &Process, http: Listener, grpc: Listener, flush: Option<FlushCall>) -> Self {
+    pub(super) fn start(
+        process: &Process,
+        (http, grpc): (Listener, Listener),
+        connections: &Connections,
+        flush: Option<FlushCall>,
+    ) -> Self {
         let late = LateRoutes::new();
         let admin = admin_routes(process.metrics.clone(), process.readiness.clone(), flush);
-        let serving = serve_http(http, late.clone().behind(admin), process.shutdown.clone());
-        let mut tasks = JoinSet::new();
+        let (routes, shutdown) = (late.clone().behind(admin), process.shutdown.clone());
+        let (mut tasks, limits) = (JoinSet::new(), connections.clone());
         tasks.spawn(async move {
-            serving.await.map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the HTTP listener: {e}")))
+            serve_http((http, "http"), routes, &limits, shutdown).await;
+            Ok(())
         });
-        Self { late, grpc: Some(grpc), tasks }
+        Self { late, grpc: Some(grpc), connections: connections.clone(), tasks }
     }
 
     /// Opens the query routes and gRPC, and says that the process is ready.
     pub(super) fn open(&mut self, process: &Process, reads: &Reads) {
         self.late.open(reads.http_routes());
         if let Some(listener) = self.grpc.take() {
-            let serving =
-                serve_grpc(listener, reads.grpc_routes(), STORE_API_DESCRIPTORS, process.shutdown.clone());
+            let (routes, limits) = (reads.grpc_routes(), self.connections.clone());
+            let shutdown = process.shutdown.clone();
             self.tasks.spawn(async move {
-                serving
+                serve_grpc(listener, routes, STORE_API_DESCRIPTORS, &limits, shutdown)
                     .await
                     .map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the gRPC listener: {e}")))
             });

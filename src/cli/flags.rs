@@ -17,6 +17,9 @@ use crate::wire::remote_write::Limits;
 /// The memory that open blocks may take.
 pub(super) const READER_BYTES_MAX: u64 = 256 << 20;
 
+/// Connections of a listener where no flag says otherwise.
+pub(super) const CONNECTIONS_MAX: usize = 4_096;
+
 /// The log refuses larger label sets.
 const LABEL_SET_BYTES_MAX: usize = 1 << 20;
 
@@ -188,6 +191,9 @@ pub(super) struct ListenArgs {
     /// Where the gRPC StoreAPI listens.
     #[arg(long = "grpc-address", default_value = "127.0.0.1:10901", value_name = "ADDRESS")]
     pub(super) grpc_address: SocketAddr,
+    /// Most connections of each listener at once; more wait until one ends. Each takes a file descriptor.
+    #[arg(long = "http.max-connections", default_value_t = CONNECTIONS_MAX, value_name = "N")]
+    pub(super) connections_max: usize,
 }
 
 /// Flags about tenants.

@@ -154,7 +154,8 @@ async fn serve(
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;
     let addresses = Addresses { http: http.address(), grpc: grpc.address(), write: None };
-    let mut read_side = ReadSide::start(&process, http, grpc, None);
+    let connections = process.connections(args.listen.connections_max, args.query.query_timeout);
+    let mut read_side = ReadSide::start(&process, (http, grpc), &connections, None);
     let path = directory.to_owned();
     let blocks = Arc::new(process.cpu.run(move || TsdbBlocks::open(&path)).await??);
     warn_of_log(directory);

@@ -39,7 +39,8 @@ pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;
     let addresses = Addresses { http: http.address(), grpc: grpc.address(), write: None };
-    let mut read_side = ReadSide::start(&base, http, grpc, None);
+    let connections = base.connections(args.listen.connections_max, args.query.query_timeout);
+    let mut read_side = ReadSide::start(&base, (http, grpc), &connections, None);
     let view = base.view(&args.catalog).await?;
     let selector = base.selector(None, Some(view), &args.query);
     read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), None));

@@ -65,8 +65,9 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     let addresses = Addresses { http: http.address(), grpc: grpc.address(), write: Some(write.address()) };
 
     let (requests, queue) = CutterRequests::channel();
-    let mut read_side =
-        ReadSide::start(&base, http, grpc, Some(flush_call(requests, base.readiness.clone())));
+    let connections = base.connections(args.listen.connections_max, args.query.query_timeout);
+    let flush = flush_call(requests, base.readiness.clone());
+    let mut read_side = ReadSide::start(&base, (http, grpc), &connections, Some(flush));
     let view = match role {
         WriteRole::Standalone => Some(base.view(&args.catalog).await?),
         WriteRole::Receive => None,
@@ -93,7 +94,7 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     let max_age = Some(args.ingest.settings().max_age_ms);
     read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), max_age));
     let stop_writes = Shutdown::new();
-    let mut writing = tokio::spawn(write_side.serve(write, stop_writes.clone()));
+    let mut writing = tokio::spawn(write_side.serve(write, connections, stop_writes.clone()));
     let mut jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
     addresses.print(role.name(), ("bucket", base.bucket.location()));
 

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
-use tonic::transport::Server;
 
+use super::connections::{Connections, Speaks, serve};
 use super::http::Listener;
 use crate::runtime::Shutdown;
-
-/// Idle connections are probed this often, so that vanished clients do not hold streams.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How long streams may still run after shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
@@ -18,11 +14,12 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Serves StoreAPI services together with gRPC health (`""` is serving) and reflection over `descriptors`.
 ///
 /// # Errors
-/// A descriptor set that does not read, or the transport's failure.
+/// A descriptor set that does not read.
 pub async fn serve_grpc(
     listener: Listener,
     services: Routes,
     descriptors: &'static [u8],
+    connections: &Connections,
     shutdown: Shutdown,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -36,22 +33,12 @@ pub async fn serve_grpc(
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
-    let address = listener.address();
-    let signal = shutdown.clone();
-    let serve = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .tcp_nodelay(true)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener.inner), async move {
-            signal.wait().await;
-        });
-    tokio::pin!(serve);
-    tokio::select! {
-        ended = &mut serve => return Ok(ended?),
-        () = shutdown.wait() => {}
-    }
-    if tokio::time::timeout(GRACE, serve).await.is_err() {
-        tracing::warn!(%address, "streams did not end in time and were cut off");
-    }
+    serve(
+        (listener, "grpc"),
+        routes.prepare().into_axum_router(),
+        (connections, Speaks::Grpc),
+        (shutdown, GRACE),
+    )
+    .await;
     Ok(())
 }

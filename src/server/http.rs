@@ -1,6 +1,5 @@
 //! HTTP listeners.
 
-use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,11 +8,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
 use http::{Request, StatusCode};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
+use super::connections::{Connections, Speaks, serve};
 use crate::runtime::Shutdown;
 
 /// How long requests may still run after shutdown began.
@@ -72,30 +71,16 @@ async fn forward(State(late): State<LateRoutes>, request: Request<Body>) -> Resp
             Ok(response) => response,
             Err(never) => match never {},
         },
-        None => (StatusCode::SERVICE_UNAVAILABLE, "starting: the log is being replayed\n").into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "not served yet: the log is being replayed, or the catalogs could not be read so far\n").into_response(),
     }
 }
 
-/// Serves until shutdown and then lets requests end.
-///
-/// # Errors
-/// The listener's failure.
-pub async fn serve_http(listener: Listener, routes: Router, shutdown: Shutdown) -> std::io::Result<()> {
-    let signal = shutdown.clone();
-    // Answers are written in few large pieces: waiting to fill a packet only delays the last one.
-    let incoming = listener.inner.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let serve = axum::serve(incoming, routes)
-        .with_graceful_shutdown(async move { signal.wait().await })
-        .into_future();
-    tokio::pin!(serve);
-    tokio::select! {
-        ended = &mut serve => return ended,
-        () = shutdown.wait() => {}
-    }
-    if tokio::time::timeout(GRACE, serve).await.is_err() {
-        tracing::warn!(address = %listener.address, "requests did not end in time and were cut off");
-    }
-    Ok(())
+/// Serves until shutdown and then lets requests end. `name` stands in the listener's metrics.
+pub async fn serve_http(
+    (listener, name): (Listener, &'static str),
+    routes: Router,
+    connections: &Connections,
+    shutdown: Shutdown,
+) {
+    serve((listener, name), routes, (connections, Speaks::Http), (shutdown, GRACE)).await;
 }

@@ -7,10 +7,14 @@
 //! **Invariants**
 //! - Readiness and routes change together: nothing answers from a head that is not replayed yet.
 //! - On shutdown a listener stops accepting, lets what is under way end, and is gone after the grace at the latest.
+//! - A client holds a connection only while it does something with it: headers, idle time, the reading of answers and
+//!   requests as a whole have bounds, and so has the number of connections of a listener.
 //!
 //! It knows neither samples nor tenants; routes and services are handed in.
 
+mod activity;
 mod admin;
+mod connections;
 mod grpc;
 mod http;
 
@@ -18,5 +22,6 @@ mod http;
 mod tests;
 
 pub use admin::{FlushAnswer, FlushCall, Readiness, admin_routes};
+pub use connections::Connections;
 pub use grpc::serve_grpc;
 pub use http::{LateRoutes, Listener, serve_http};

@@ -4,12 +4,15 @@ use super::*;
 use crate::model::ErrorKind;
 use crate::runtime::{Metrics, Shutdown};
 
+const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+
 async fn start(flush: Option<FlushCall>) -> (String, LateRoutes, Readiness, Shutdown) {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (late, readiness, shutdown) = (LateRoutes::new(), Readiness::new(), Shutdown::new());
     let url = format!("http://{}", listener.address());
     let routes = late.clone().behind(admin_routes(Metrics::new(), readiness.clone(), flush));
-    tokio::spawn(serve_http(listener, routes, shutdown.clone()));
+    let (connections, stop) = (Connections::new(100, WAIT, &Metrics::new()), shutdown.clone());
+    tokio::spawn(async move { serve_http((listener, "http"), routes, &connections, stop).await });
     (url, late, readiness, shutdown)
 }
 
@@ -60,7 +63,11 @@ async fn grpc_says_that_it_serves_and_what() {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (url, shutdown) = (format!("http://{}", listener.address()), Shutdown::new());
     let descriptors = crate::wire::store_api::STORE_API_DESCRIPTORS;
-    tokio::spawn(serve_grpc(listener, tonic::service::Routes::default(), descriptors, shutdown.clone()));
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        let connections = Connections::new(100, WAIT, &Metrics::new());
+        serve_grpc(listener, tonic::service::Routes::default(), descriptors, &connections, stop).await
+    });
     let channel = tonic::transport::Endpoint::new(url).unwrap().connect().await.unwrap();
     let mut health = HealthClient::new(channel.clone());
     let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
