@@ -1,8 +1,8 @@
-//! The figures of `docs/benchmarks.md`: ingest, bytes kept, StoreAPI, archive and restore, with the peers in the same
-//! run.
+//! The figures of `docs/benchmarks.md`: ingest, bytes kept, StoreAPI, archive, restore and capacity, with the peers in
+//! the same run.
 //!
 //! `make bench` runs all; `cargo bench --bench engine -- ingest` runs one of `ingest`, `bytes`, `store`, `latency`,
-//! `archiver`, `rolled-up`, `restore`. Servers are
+//! `archiver`, `rolled-up`, `restore`, `memory`, `replay`. Servers are
 //! processes of their own and are charged with the CPU time that the kernel counts for them; this process only sends
 //! bodies that it prepared before, and reads.
 
@@ -13,6 +13,7 @@
     reason = "a bench fails by panicking and prints its table"
 )]
 
+mod capacity;
 mod floor;
 mod ingest;
 mod kept;
@@ -53,6 +54,12 @@ async fn main() {
     }
     if wanted("restore") {
         restored::measure(&mut table).await;
+    }
+    if wanted("memory") {
+        capacity::memory(&mut table).await;
+    }
+    if wanted("replay") {
+        capacity::replay(&mut table).await;
     }
     println!("\n{table}");
 }
