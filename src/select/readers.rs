@@ -1,28 +1,41 @@
 //! Open blocks: footers and page indexes, kept within a budget.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::error::SelectError;
+use super::local_blocks::{LocalBlocks, read_file};
 use crate::block::{BlockError, BlockReader, RangeRead, ReadFailure};
 use crate::bucket::{Bucket, ObjectKey};
 use crate::catalog::BlockEntry;
-use crate::model::{TenantId, Ulid};
+use crate::model::{ErrorKind, TenantId, Ulid};
 use crate::runtime::Cpu;
 
-/// A block's object in the bucket.
+/// A block's object in the bucket, and its file where it is still on this machine.
 #[derive(Debug)]
 struct BlockObject {
     bucket: Bucket,
     key: ObjectKey,
+    local: Option<PathBuf>,
+    cpu: Cpu,
 }
 
 impl RangeRead for BlockObject {
     fn read_ranges<'a>(&'a self, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>, ReadFailure>> {
         Box::pin(async move {
+            if let Some(path) = self.local.clone() {
+                let ranges = ranges.to_vec();
+                let read = self.cpu.run(move || read_file(&path, &ranges)).await;
+                let read =
+                    read.map_err(|e| ReadFailure { kind: ErrorKind::Internal, source: Box::new(e) })?;
+                if let Some(bytes) = read? {
+                    return Ok(bytes);
+                }
+            }
             let bytes = self.bucket.get_ranges(&self.key, ranges).await;
             bytes.map_err(|error| ReadFailure { kind: error.kind(), source: Box::new(error) })
         })
@@ -34,6 +47,7 @@ impl RangeRead for BlockObject {
 pub(super) struct BlockReaders {
     bucket: Bucket,
     cpu: Cpu,
+    local: Option<Arc<LocalBlocks>>,
     open: moka::future::Cache<Ulid, BlockReader>,
 }
 
@@ -43,7 +57,12 @@ impl BlockReaders {
             .max_capacity(memory_bytes_max)
             .weigher(|_, reader: &BlockReader| u32::try_from(reader.memory_bytes()).unwrap_or(u32::MAX))
             .build();
-        Self { bucket, cpu, open }
+        Self { bucket, cpu, local: None, open }
+    }
+
+    /// Reads these blocks from their files.
+    pub(super) fn with_local_blocks(self, local: Arc<LocalBlocks>) -> Self {
+        Self { local: Some(local), ..self }
     }
 
     /// Returns the reader of a block, opening it if needed.
@@ -54,7 +73,9 @@ impl BlockReaders {
     ) -> Result<BlockReader, SelectError> {
         let opening = async {
             let key = ObjectKey::block(tenant, entry.id);
-            let object = Arc::new(BlockObject { bucket: self.bucket.clone(), key });
+            let local = self.local.as_ref().and_then(|local| local.path(tenant, entry.id));
+            let (bucket, cpu) = (self.bucket.clone(), self.cpu.clone());
+            let object = Arc::new(BlockObject { bucket, key, local, cpu });
             BlockReader::open(object, self.cpu.clone(), entry.size_bytes).await
         };
         let opened = self.open.try_get_with(entry.id, opening).await;

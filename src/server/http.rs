@@ -71,7 +71,11 @@ async fn forward(State(late): State<LateRoutes>, request: Request<Body>) -> Resp
             Ok(response) => response,
             Err(never) => match never {},
         },
-        None => (StatusCode::SERVICE_UNAVAILABLE, "not served yet: the log is being replayed, or the catalogs could not be read so far\n").into_response(),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not served yet: the log is being replayed, or the catalogs could not be read so far\n",
+        )
+            .into_response(),
     }
 }
 
