@@ -28,7 +28,7 @@ use crate::runtime::crash_point;
 
 use super::BucketError;
 
-const STORE: &str = "FILESYSTEM";
+pub(super) const STORE: &str = "FILESYSTEM";
 
 /// Staging files older than this belong to a process that died: a put renews the time with every write.
 const STAGING_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(3600);

@@ -132,6 +132,21 @@ impl BucketError {
         }
     }
 
+    /// Returns whether the store may only be away for now, or full: it was not reached, did not answer in time or
+    /// failed inside. A refusal that stays, as of credentials or of a bucket that does not exist, is none.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        let source = match self {
+            Self::Unverified { source, .. } | Self::Store { source, .. } => &**source,
+            _ => return false,
+        };
+        let object_store::Error::Generic { store, source } = source else { return false };
+        let full = source.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        });
+        full || *store != super::durable::STORE
+    }
+
     /// Returns what the failure asks of the caller.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

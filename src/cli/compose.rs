@@ -11,18 +11,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::Failure;
-use super::flags::{CatalogArgs, CommonArgs, IngestArgs, QueryArgs, READER_BYTES_MAX, TenantArgs};
+use super::flags::{
+    CatalogArgs, CommonArgs, IngestArgs, MemoryArgs, QueryArgs, READER_BYTES_MAX, TenantArgs,
+};
 use crate::bucket::Bucket;
 use crate::catalog::{CatalogSettings, Catalogs, tenants};
 use crate::head::Heads;
 use crate::log::{DiskLog, Log, LogSettings, OsFiles};
 use crate::model::{ErrorKind, Labels, error_chain};
 use crate::receive::{
-    BlockTarget, Commands, Committer, CommitterMetrics, CutError, CutRequestQueue, CutTiming, Cutter,
-    CutterRequests, OnCommit, WriteEndpoint, recover,
+    BlockTarget, Commands, Committer, CommitterMetrics, CreateProbe, CutError, CutRequestQueue, CutTiming,
+    Cutter, CutterRequests, Growth, OnCommit, RecoverSettings, Room, WriteEndpoint, recover,
 };
-use crate::runtime::{Clock, Cpu, Metrics, Random, Shutdown, SystemClock};
-use crate::select::{CatalogView, SelectLimits, Selector};
+use crate::runtime::{Clock, Cpu, Memory, Metrics, Random, Shutdown, SystemClock};
+use crate::select::{CatalogView, LocalBlocks, SelectLimits, Selector};
 use crate::server::{
     Connections, FlushCall, LateRoutes, Listener, Readiness, admin_routes, serve_grpc, serve_http,
 };
@@ -30,7 +32,14 @@ use crate::store::Reads;
 use crate::wire::store_api::STORE_API_DESCRIPTORS;
 
 /// While replaying, heads above this size are cut, so that a long log needs no more memory than this.
-const REPLAY_HEAD_BYTES_MAX: usize = 1 << 30;
+const REPLAY_HEAD_BYTES_MAX: u64 = 1 << 30;
+
+/// The share of the memory budget that heads may take while the log is replayed, and that open blocks may take.
+const REPLAY_HEAD_PERCENT: u64 = 40;
+const READER_PERCENT: u64 = 12;
+
+/// How long a bucket may take to answer at the start before it counts as away.
+const BUCKET_WAIT: Duration = Duration::from_secs(15);
 
 /// A client that has not taken the end of an answer so long after the query's time is cut off.
 const ANSWER_GRACE: Duration = Duration::from_secs(30);
@@ -100,6 +109,39 @@ impl Base {
         Ok(Self { process, bucket, catalogs })
     }
 
+    /// Opens the bucket of a role that takes writes, and tells whether it is away: its log is on disk, so that
+    /// commits can wait. A store without conditional create is refused as soon as that is known.
+    pub(super) async fn start_writer(
+        common: &CommonArgs,
+        settings: CatalogSettings,
+    ) -> Result<(Self, bool), Failure> {
+        let base = Self::start(common, settings, false).await?;
+        let probe = Box::pin(base.bucket.probe_conditional_create(&base.random));
+        match tokio::time::timeout(BUCKET_WAIT, probe).await {
+            Ok(Ok(())) => Ok((base, false)),
+            Ok(Err(error)) if !error.is_outage() => Err(error.into()),
+            failed => {
+                let reason = match failed {
+                    Ok(Err(error)) => error_chain(&error),
+                    _ => format!("no answer within {} s", BUCKET_WAIT.as_secs()),
+                };
+                tracing::error!(
+                    bucket = base.bucket.location(),
+                    reason,
+                    "the bucket is away, starting without it: writes are taken, blocks wait on this machine"
+                );
+                Ok((base, true))
+            }
+        }
+    }
+
+    /// Sets the memory budget up and goes on watching it. Once a process.
+    pub(super) fn memory(&self, args: &MemoryArgs) -> Memory {
+        let memory = Memory::new(args.limit_bytes(), &self.metrics);
+        tokio::spawn(memory.clone().watch(self.shutdown.clone()));
+        memory
+    }
+
     /// Opens the bucket of a command that only looks; a local one that does not exist is not made.
     pub(super) async fn inspect(common: &CommonArgs) -> Result<Self, Failure> {
         common.check_local_bucket()?;
@@ -111,17 +153,29 @@ impl Base {
         &self,
         heads: Option<(Arc<Heads>, Labels)>,
         view: Option<Arc<CatalogView>>,
-        query: &QueryArgs,
+        (query, memory): (&QueryArgs, &Memory),
     ) -> Selector {
         // Samples count only where a query reads them, which the read APIs know.
         let limits = SelectLimits { samples_max: 0, ..query.limits() };
         let (bucket, cpu) = (self.bucket.clone(), self.cpu.clone());
-        Selector::new(heads, view, bucket, cpu, (limits, READER_BYTES_MAX))
+        let reader_bytes_max = memory.at_most(READER_BYTES_MAX, READER_PERCENT);
+        Selector::new(heads, view, bucket, cpu, (limits, reader_bytes_max))
     }
 
     /// Reads all catalogs once and goes on refreshing them.
     pub(super) async fn view(&self, args: &CatalogArgs) -> Result<Arc<CatalogView>, Failure> {
-        let view = CatalogView::new(Arc::clone(&self.catalogs), &self.metrics);
+        let view = self.unread_view();
+        self.read_view(&view, args).await?;
+        Ok(view)
+    }
+
+    /// Returns a view that has seen nothing yet: reads must wait for [`Self::read_view`].
+    pub(super) fn unread_view(&self) -> Arc<CatalogView> {
+        CatalogView::new(Arc::clone(&self.catalogs), &self.metrics)
+    }
+
+    /// Reads all catalogs once and goes on refreshing them.
+    pub(super) async fn read_view(&self, view: &Arc<CatalogView>, args: &CatalogArgs) -> Result<(), Failure> {
         if let Err(error) = view.refresh().await {
             if view.tenants().is_empty() {
                 return Err(error.into());
@@ -129,9 +183,17 @@ impl Base {
             // One damaged catalog must not keep the others from being served; its own queries say why they fail.
             tracing::error!(error = error_chain(&error), "a catalog does not read");
         }
-        let (refreshed, interval, shutdown) = (Arc::clone(&view), args.refresh, self.shutdown.clone());
+        let (refreshed, interval, shutdown) = (Arc::clone(view), args.refresh, self.shutdown.clone());
         tokio::spawn(async move { refreshed.run(interval, shutdown).await });
-        Ok(view)
+        Ok(())
+    }
+
+    /// Reads all catalogs as soon as the bucket is back.
+    pub(super) async fn read_view_later(&self, view: &Arc<CatalogView>, args: &CatalogArgs) {
+        while let Err(failure) = self.read_view(view, args).await {
+            tracing::warn!(reason = failure.message, "cannot read the catalogs, queries have to wait");
+            tokio::time::sleep(args.refresh).await;
+        }
     }
 
     /// Looks for garbage of all tenants until shutdown.
@@ -193,43 +255,29 @@ pub(super) struct WriteParts<'a> {
     pub(super) tenants: &'a TenantArgs,
     pub(super) external_labels: Labels,
     pub(super) heads: Arc<Heads>,
-    /// How long readers elsewhere may need a frozen head after its commit.
+    pub(super) local: Arc<LocalBlocks>,
+    pub(super) memory: Memory,
+    /// Whether the bucket was away when the process started.
+    pub(super) bucket_away: bool,
+    /// How long readers elsewhere may need what a head held after its commit.
     pub(super) hand_over: Duration,
     pub(super) on_commit: OnCommit,
 }
 
 impl WriteSide {
-    /// Brings the log back and starts taking writes; `requests` are asked for cuts.
+    /// Brings the log back and starts taking writes; `asking` are the two ends for cuts.
     pub(super) async fn start(
         base: &Base,
         parts: WriteParts<'_>,
-        requests: CutRequestQueue,
+        (requests, queue): (CutterRequests, CutRequestQueue),
     ) -> Result<Self, Failure> {
-        let WriteParts { common, ingest, tenants, external_labels, heads, hand_over, on_commit } = parts;
-        let receiver = receiver_name(&common.data_dir, &base.random)?;
-        let settings = LogSettings { skip_damaged: ingest.skip_damaged, ..LogSettings::default() };
-        let epoch = base.random.ulid(base.clock.now_ms());
-        let log_dir = common.data_dir.join("log");
-        let (mut log, segments) = DiskLog::open(&log_dir, &receiver, epoch, settings, Arc::new(OsFiles))?;
-        let target = BlockTarget {
-            catalogs: Arc::clone(&base.catalogs),
-            pending_dir: common.data_dir.join("pending"),
-            external_labels,
-            receiver,
-            cpu: base.cpu.clone(),
-            clock: Arc::clone(&base.clock),
-            random: base.random.clone(),
-        };
-        target.clear_pending()?;
-        let mut cutter = Cutter::new(target, Arc::clone(&heads), on_commit, &base.metrics);
-        let started_ms = base.clock.monotonic_ms();
-        let recovered = recover(segments, &heads, &mut cutter, &mut log, REPLAY_HEAD_BYTES_MAX).await?;
-        tracing::info!(
-            segments = recovered.segments,
-            samples = recovered.samples,
-            milliseconds = base.clock.monotonic_ms() - started_ms,
-            "replayed the log"
-        );
+        let WriteParts { common, ingest, heads, memory, .. } = &parts;
+        let (heads, memory) = (Arc::clone(heads), memory.clone());
+        let growth = Growth::new(ingest.growth_bound(), Arc::clone(&parts.local), &base.metrics);
+        let settings = (ingest.settings(), parts.tenants.settings(), Room { memory, growth });
+        let timing = CutTiming { interval: ingest.cut_interval, hand_over: parts.hand_over };
+        let (data_dir, skip_damaged) = (common.data_dir.clone(), ingest.skip_damaged);
+        let (cutter, log) = Self::recover(base, parts, (&data_dir, skip_damaged)).await?;
         register_head_metrics(&base.metrics, &heads);
         let metrics = CommitterMetrics::new(&base.metrics);
         let committer = Committer::new(Log::Disk(log), Arc::clone(&heads), Arc::clone(&base.clock), metrics);
@@ -237,9 +285,10 @@ impl WriteSide {
             Failure::new(ErrorKind::Unavailable, format!("cannot start the committing thread: {e}"))
         })?;
         let stop_cutting = Shutdown::new();
-        let timing = CutTiming { interval: ingest.cut_interval, hand_over };
-        let cutting = cutter.run(commands.clone(), timing, requests, stop_cutting.clone());
-        let settings = (ingest.settings(), tenants.settings());
+        let cutting = cutter.run(commands.clone(), timing, queue, stop_cutting.clone());
+        let Room { memory, growth } = settings.2.clone();
+        tokio::spawn(growth.watch(commands.clone(), stop_cutting.clone()));
+        tokio::spawn(requests.relieve(memory, Arc::clone(&heads), stop_cutting.clone()));
         let endpoint = WriteEndpoint::new(
             settings,
             heads,
@@ -249,6 +298,45 @@ impl WriteSide {
             &base.metrics,
         );
         Ok(Self { endpoint, commands, committer, cutter: tokio::spawn(cutting), stop_cutting })
+    }
+
+    /// Opens the log and replays it.
+    async fn recover(
+        base: &Base,
+        parts: WriteParts<'_>,
+        (data_dir, skip_damaged): (&Path, bool),
+    ) -> Result<(Cutter, DiskLog), Failure> {
+        let WriteParts { external_labels, heads, local, memory, bucket_away, on_commit, .. } = parts;
+        let receiver = receiver_name(data_dir, &base.random)?;
+        let settings = LogSettings { skip_damaged, ..LogSettings::default() };
+        let epoch = base.random.ulid(base.clock.now_ms());
+        let files = Arc::new(OsFiles);
+        let (mut log, segments) = DiskLog::open(&data_dir.join("log"), &receiver, epoch, settings, files)?;
+        let target = BlockTarget {
+            catalogs: Arc::clone(&base.catalogs),
+            pending_dir: data_dir.join("pending"),
+            local,
+            probe: if bucket_away { CreateProbe::outstanding() } else { CreateProbe::passed() },
+            external_labels,
+            receiver,
+            cpu: base.cpu.clone(),
+            clock: Arc::clone(&base.clock),
+            random: base.random.clone(),
+        };
+        target.clear_pending()?;
+        let mut cutter = Cutter::new(target, Arc::clone(&heads), on_commit, &base.metrics);
+        let started_ms = base.clock.monotonic_ms();
+        let head_bytes_max = memory.at_most(REPLAY_HEAD_BYTES_MAX, REPLAY_HEAD_PERCENT);
+        let head_bytes_max = usize::try_from(head_bytes_max).unwrap_or(usize::MAX);
+        let replay = RecoverSettings { head_bytes_max, bucket_away };
+        let recovered = recover(segments, &heads, &mut cutter, &mut log, replay).await?;
+        tracing::info!(
+            segments = recovered.segments,
+            samples = recovered.samples,
+            milliseconds = base.clock.monotonic_ms() - started_ms,
+            "replayed the log"
+        );
+        Ok((cutter, log))
     }
 
     /// Serves remote write until `stop`, then cuts and commits what is left.
@@ -265,7 +353,10 @@ impl WriteSide {
             |what: &str| Failure::new(ErrorKind::Internal, format!("{what} has ended; restart the process"));
         tokio::select! {
             () = serve_http((listener, "remote_write"), self.endpoint.routes(), &connections, stop) => {}
-            _ = &mut self.cutter => return Err(ended("the cut loop")),
+            cut = &mut self.cutter => match cut {
+                Ok(Err(error)) => return Err(error.into()),
+                _ => return Err(ended("the cut loop")),
+            },
             () = self.commands.ended() => return Err(ended("the committing thread")),
         }
         self.stop_cutting.start();

@@ -10,7 +10,8 @@ use super::Failure;
 use crate::bucket::BucketConfig;
 use crate::catalog::CatalogSettings;
 use crate::model::{ErrorKind, Labels, TenantId, parse_duration_ms};
-use crate::receive::{IngestSettings, TenantSettings};
+use crate::receive::{GrowthBound, IngestSettings, TenantSettings};
+use crate::runtime::default_memory_limit;
 use crate::select::SelectLimits;
 use crate::wire::remote_write::Limits;
 
@@ -40,6 +41,14 @@ pub(super) fn bytes(text: &str) -> Result<usize, String> {
         text.parse().map_err(|_| "write a number with B, KiB, MiB or GiB, such as 32MiB".to_owned())?;
     let size = usize::try_from(parsed.as_u64()).map_err(|_| "too large for this machine".to_owned())?;
     if size == 0 { Err("the size must be above 0".to_owned()) } else { Ok(size) }
+}
+
+/// Reads a size of which 0 stands for no limit.
+pub(super) fn bytes_or_none(text: &str) -> Result<u64, String> {
+    if text == "0" {
+        return Ok(0);
+    }
+    bytes(text).map(|size| size as u64)
 }
 
 pub(super) fn count(text: &str) -> Result<usize, String> {
@@ -305,11 +314,47 @@ pub(super) struct IngestArgs {
     /// Start although log segments are damaged: what can be read is replayed, the files are kept in <data-dir>/log/damaged.
     #[arg(long = "log.skip-damaged")]
     pub(super) skip_damaged: bool,
+    /// Bytes of log and waiting blocks that may lie on this machine while object storage takes nothing; 0 for no
+    /// bound. Beyond it writes are refused until it takes some. 20GiB are some 4 h at 130,000 samples a second.
+    #[arg(long = "receive.local-bytes-max", default_value = "20GiB", value_name = "BYTES", value_parser = bytes_or_none)]
+    local_bytes_max: u64,
+    /// What writes beyond --receive.local-bytes-max are answered with. A Prometheus drops samples on 429 unless its
+    /// queue_config has retry_on_http_429: true; it keeps them on 503.
+    #[arg(long = "receive.local-full-status", default_value = "429", value_name = "STATUS",
+          value_parser = ["429", "503"])]
+    local_full_status: String,
     #[command(flatten)]
     pub(super) history: HistoryArgs,
 }
 
+/// Flags about memory.
+#[derive(Debug, Args)]
+pub(super) struct MemoryArgs {
+    /// Memory that heads, requests and queries may hold together, with all else of the process; 0 for no limit.
+    /// [default: 75 % of the cgroup's or the machine's memory]
+    #[arg(long = "memory-limit", value_name = "BYTES", value_parser = bytes_or_none)]
+    memory_limit: Option<u64>,
+}
+
+impl MemoryArgs {
+    pub(super) fn limit_bytes(&self) -> u64 {
+        self.memory_limit.unwrap_or_else(default_memory_limit)
+    }
+}
+
 impl IngestArgs {
+    /// Returns the bound on what waits on this machine.
+    pub(super) fn growth_bound(&self) -> GrowthBound {
+        let refusal =
+            if self.local_full_status == "429" { ErrorKind::Overloaded } else { ErrorKind::Unavailable };
+        GrowthBound { bytes_max: self.local_bytes_max, refusal }
+    }
+
+    /// Returns whether stock senders need a setting to survive this receiver's refusals.
+    pub(super) fn refuses_with_429(&self) -> bool {
+        self.growth_bound().refusal == ErrorKind::Overloaded
+    }
+
     pub(super) fn settings(&self) -> IngestSettings {
         IngestSettings {
             max_age_ms: i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX),

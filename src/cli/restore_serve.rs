@@ -18,6 +18,7 @@ use crate::model::{ErrorKind, Labels, Matcher, SourceName, format_time_ms, parse
 use crate::restore::{
     HeadMode, RestoreContext, RestoreRequest, Scratch, Selector as SeriesSelector, plan, run as restore,
 };
+use crate::runtime::Memory;
 use crate::select::{Selector, TsdbBlocks};
 use crate::store::parse_selector;
 
@@ -163,7 +164,8 @@ async fn serve(
     let shown_as = (args.tenants.default_tenant.clone(), external_labels);
     let limits = args.query.limits();
     let selector = Selector::over_directory(blocks, shown_as, process.cpu.clone(), limits);
-    read_side.open(&process, &reads(&process, selector, (&args.tenants, &args.query), None));
+    read_side
+        .open(&process, &reads(&process, selector, (&args.tenants, &args.query, &Memory::unlimited()), None));
     addresses.print("restore serve", ("directory", &directory.display().to_string()));
     print_line(format_args!(
         "{count} blocks from {} until {}; stop with Ctrl-C",

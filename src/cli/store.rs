@@ -6,11 +6,12 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::compose::{Base, Process, ReadSide, bind, stop_signal};
-use super::flags::{CatalogArgs, CommonArgs, ListenArgs, QueryArgs, TenantArgs};
+use super::flags::{CatalogArgs, CommonArgs, ListenArgs, MemoryArgs, QueryArgs, TenantArgs};
 use super::jobs::{JobsArgs, role_scheduler};
 use super::{Failure, print_line};
 use crate::catalog::CatalogSettings;
 use crate::model::ErrorKind;
+use crate::runtime::Memory;
 use crate::select::Selector;
 use crate::store::{Reads, StoreSettings};
 
@@ -28,6 +29,8 @@ pub(super) struct StoreArgs {
     #[command(flatten)]
     catalog: CatalogArgs,
     #[command(flatten)]
+    memory: MemoryArgs,
+    #[command(flatten)]
     jobs: JobsArgs,
 }
 
@@ -42,8 +45,9 @@ pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
     let connections = base.connections(args.listen.connections_max, args.query.query_timeout);
     let mut read_side = ReadSide::start(&base, (http, grpc), &connections, None);
     let view = base.view(&args.catalog).await?;
-    let selector = base.selector(None, Some(view), &args.query);
-    read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), None));
+    let memory = base.memory(&args.memory);
+    let selector = base.selector(None, Some(view), (&args.query, &memory));
+    read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query, &memory), None));
     let mut jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
     addresses.print("store", ("bucket", base.bucket.location()));
 
@@ -66,7 +70,7 @@ pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
 pub(super) fn reads(
     process: &Process,
     selector: Selector,
-    (tenants, query): (&TenantArgs, &QueryArgs),
+    (tenants, query, memory): (&TenantArgs, &QueryArgs, &Memory),
     max_age_ms: Option<i64>,
 ) -> Reads {
     let settings = StoreSettings {
@@ -76,6 +80,7 @@ pub(super) fn reads(
         query_timeout: query.query_timeout,
         query_concurrency: query.query_concurrency,
         limits: query.limits(),
+        memory: memory.clone(),
         head_max_age_ms: max_age_ms,
     };
     let readiness = process.readiness.clone();
@@ -104,7 +109,10 @@ impl Addresses {
         print_line(format_args!("  {what:<13} {place}"));
         print_line("\nPaste into prometheus.yml:\n");
         if let Some(write) = write {
-            print_line(format_args!("remote_write:\n  - url: http://{write}/api/v1/receive"));
+            // Without the last line a Prometheus drops what is refused with 429, which is beyond a bound on the disk.
+            print_line(format_args!(
+                "remote_write:\n  - url: http://{write}/api/v1/receive\n    queue_config:\n      retry_on_http_429: true"
+            ));
         }
         print_line(format_args!("remote_read:\n  - url: http://{http}/api/v1/read\n    read_recent: true\n"));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::compose::{Base, ReadSide, WriteParts, WriteSide, bind, flush_call, stop_signal};
-use super::flags::{CatalogArgs, CommonArgs, IngestArgs, ListenArgs, QueryArgs, TenantArgs};
+use super::flags::{CatalogArgs, CommonArgs, IngestArgs, ListenArgs, MemoryArgs, QueryArgs, TenantArgs};
 use super::jobs::{JobsArgs, role_scheduler};
 use super::store::{Addresses, reads};
 use super::{Failure, print_line};
@@ -14,6 +14,7 @@ use crate::head::Heads;
 use crate::model::ErrorKind;
 use crate::receive::{CutterRequests, OnCommit};
 use crate::runtime::Shutdown;
+use crate::select::LocalBlocks;
 
 /// Flags of `standalone` and `receive`.
 #[derive(Debug, Args)]
@@ -30,6 +31,8 @@ pub(super) struct WriteRoleArgs {
     query: QueryArgs,
     #[command(flatten)]
     catalog: CatalogArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     jobs: JobsArgs,
 }
@@ -57,7 +60,7 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     args.ingest.check()?;
     let external_labels = args.ingest.external_labels(&args.tenants.tenant_label)?;
     let jobs = args.jobs.read()?;
-    let base = Base::start(&args.common, args.ingest.history.settings()?, true).await?;
+    let (base, bucket_away) = Base::start_writer(&args.common, args.ingest.history.settings()?).await?;
     let scheduler = role_scheduler(&base, &args.common, jobs).await?;
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;
@@ -66,45 +69,72 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
 
     let (requests, queue) = CutterRequests::channel();
     let connections = base.connections(args.listen.connections_max, args.query.query_timeout);
-    let flush = flush_call(requests, base.readiness.clone());
+    let flush = flush_call(requests.clone(), base.readiness.clone());
     let mut read_side = ReadSide::start(&base, (http, grpc), &connections, Some(flush));
     let view = match role {
-        WriteRole::Standalone => Some(base.view(&args.catalog).await?),
+        WriteRole::Standalone => Some(base.unread_view()),
         WriteRole::Receive => None,
     };
+    if let Some(view) = view.as_ref().filter(|_| !bucket_away) {
+        base.read_view(view, &args.catalog).await?;
+    }
     let (hand_over, on_commit): (Duration, OnCommit) = match view.clone() {
         // Our own reads have the version before the head goes.
         Some(view) => (Duration::ZERO, Box::new(move |snapshot| view.install(snapshot))),
         // Stores see the version within two refreshes; a query that began before may still read the head.
         None => (args.catalog.refresh * 2 + args.query.query_timeout, Box::new(|_| {})),
     };
-    let heads = Heads::new();
+    let (heads, local, memory) = (Heads::new(), LocalBlocks::new(), base.memory(&args.memory));
     let parts = WriteParts {
         common: &args.common,
         ingest: &args.ingest,
         tenants: &args.tenants,
         external_labels: external_labels.clone(),
         heads: Arc::clone(&heads),
+        local: Arc::clone(&local),
+        memory: memory.clone(),
+        bucket_away,
         hand_over,
         on_commit,
     };
-    let write_side = WriteSide::start(&base, parts, queue).await?;
+    let write_side = WriteSide::start(&base, parts, (requests, queue)).await?;
     base.collect_garbage();
-    let selector = base.selector(Some((heads, external_labels)), view, &args.query);
+    let late_view = view.clone().filter(|_| bucket_away);
+    let selector = base.selector(Some((heads, external_labels)), view, (&args.query, &memory));
+    let selector = selector.with_local_blocks(&local);
     let max_age = Some(args.ingest.settings().max_age_ms);
-    read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query), max_age));
+    let reads = reads(&base, selector, (&args.tenants, &args.query, &memory), max_age);
     let stop_writes = Shutdown::new();
     let mut writing = tokio::spawn(write_side.serve(write, connections, stop_writes.clone()));
     let mut jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
+    // Queries must not miss blocks of catalogs that nobody has read; writes need not wait for that.
+    match &late_view {
+        None => read_side.open(&base, &reads),
+        Some(_) => base.readiness.set(true),
+    }
     addresses.print(role.name(), ("bucket", base.bucket.location()));
 
     let defect = |e: tokio::task::JoinError| Failure::new(ErrorKind::Internal, e);
-    tokio::select! {
-        signal = stop_signal() => signal?,
-        ended = &mut writing => return ended.map_err(defect)?,
-        ended = read_side.first_end() => return ended,
-        _ = &mut jobs => {
-            return Err(Failure::new(ErrorKind::Internal, "the job scheduler has ended; restart the process"));
+    let mut signal = std::pin::pin!(stop_signal());
+    let mut catalogs_read = std::pin::pin!(async {
+        match &late_view {
+            Some(view) => base.read_view_later(view, &args.catalog).await,
+            None => std::future::pending().await,
+        }
+    });
+    let mut reading = late_view.is_none();
+    loop {
+        tokio::select! {
+            signal = &mut signal => break signal?,
+            () = &mut catalogs_read, if !reading => {
+                read_side.open(&base, &reads);
+                reading = true;
+            }
+            ended = &mut writing => return ended.map_err(defect)?,
+            ended = read_side.first_end() => return ended,
+            _ = &mut jobs => {
+                return Err(Failure::new(ErrorKind::Internal, "the job scheduler has ended; restart the process"));
+            }
         }
     }
     base.readiness.set(false);

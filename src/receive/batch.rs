@@ -10,6 +10,7 @@ use super::settings::IngestSettings;
 use crate::head::{Head, Heads};
 use crate::log::LoggedSample;
 use crate::model::{Labels, TenantId, TimeRange, format_duration_ms};
+use crate::runtime::MemoryReservation;
 use crate::wire::remote_write::{self, Protocol, RefusedSeries, WrittenSeries};
 use crate::wire::{WireError, snappy};
 
@@ -19,7 +20,14 @@ pub(super) struct Batch {
     pub(super) head: Arc<Head>,
     pub(super) samples: Vec<LoggedSample>,
     /// The bytes in flight that it stands for.
-    pub(super) room: Option<OwnedSemaphorePermit>,
+    pub(super) room: Option<BatchRoom>,
+}
+
+/// Room that a request takes until it is dropped: bytes in flight, and a part of the memory budget.
+#[derive(Debug)]
+pub(super) struct BatchRoom {
+    pub(super) _bytes: OwnedSemaphorePermit,
+    pub(super) _memory: MemoryReservation,
 }
 
 /// What a request held, and what of it was refused.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ulid::Ulid;
 
+use super::pending::CreateProbe;
 use crate::block::{
     BlockError, BlockSpec, HashingWriter, LogPositions, SeriesRun, block_order, extend_label_columns,
     write_block,
@@ -14,8 +15,9 @@ use crate::block::{
 use crate::bucket::{BucketError, ObjectKey};
 use crate::catalog::{BlockEntry, BlockKind, CatalogError, Catalogs, CoverChange, Snapshot};
 use crate::head::Head;
-use crate::model::{ErrorKind, Labels, RAW_WINDOW_MS, Resolution, TimeRange};
+use crate::model::{ErrorKind, Labels, RAW_WINDOW_MS, Resolution, TenantId, TimeRange};
 use crate::runtime::{Clock, Cpu, CpuError, Random, crash_point};
+use crate::select::LocalBlocks;
 
 /// zstd level of fresh blocks; compaction packs harder.
 const FRESH_ZSTD_LEVEL: i32 = 3;
@@ -50,6 +52,9 @@ pub enum CutError {
     /// A compute job panicked.
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    /// A file that waited for its upload cannot be committed, and its head is gone.
+    #[error("{0}; its samples are in the log: the process ends, and its next start takes them from there")]
+    Restart(#[source] Box<CutError>),
     /// The process is stopping.
     #[error("the process is stopping")]
     Stopped,
@@ -62,6 +67,7 @@ impl CutError {
         match self {
             Self::File { .. } | Self::Stopped => ErrorKind::Unavailable,
             Self::Changed(_) => ErrorKind::Corrupt,
+            Self::Restart(cause) => cause.kind(),
             Self::Block(error) => error.kind(),
             Self::Bucket(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
@@ -77,6 +83,10 @@ pub struct BlockTarget {
     pub catalogs: Arc<Catalogs>,
     /// Where block files wait for their upload.
     pub pending_dir: PathBuf,
+    /// The blocks that readers are served from there.
+    pub local: Arc<LocalBlocks>,
+    /// Whether the bucket is fit for commits.
+    pub probe: CreateProbe,
     /// The labels that identify this producer.
     pub external_labels: Labels,
     /// The name of this receiver.
@@ -94,6 +104,15 @@ pub struct BlockTarget {
 pub(super) struct PendingBlock {
     path: PathBuf,
     entry: BlockEntry,
+}
+
+/// Which labels get columns.
+#[derive(Debug)]
+pub(super) enum Columns {
+    /// Those of the newest catalog, and what the head's series bring.
+    Extended(Vec<String>),
+    /// These, where the newest catalog is not known.
+    Only(Vec<String>),
 }
 
 /// The blocks of one head and the label columns that they need.
@@ -121,20 +140,20 @@ impl BlockTarget {
     pub(super) async fn build(
         &self,
         head: &Arc<Head>,
-        cover: &[CoverChange],
-        known_columns: Vec<String>,
+        positions: Vec<LogPositions>,
+        columns: Columns,
     ) -> Result<PendingBlocks, CutError> {
-        let positions = cover.iter().map(|c| LogPositions {
-            epoch: c.epoch,
-            after_seq: c.after_seq,
-            through_seq: c.through_seq,
-        });
-        let (positions, head, target) = (positions.collect::<Vec<_>>(), Arc::clone(head), self.clone());
+        let (head, target) = (Arc::clone(head), self.clone());
         self.cpu
             .run(move || {
                 let series = head.sorted_series(block_order);
-                let label_columns = extend_label_columns(&known_columns, series.iter().map(|s| &s.labels));
-                let mut blocks = Vec::new();
+                let label_columns = match columns {
+                    Columns::Extended(known) => {
+                        extend_label_columns(&known, series.iter().map(|s| &s.labels))
+                    }
+                    Columns::Only(known) => extend_label_columns(&known, std::iter::empty()),
+                };
+                let mut built = PendingBlocks { label_columns: label_columns.clone(), blocks: Vec::new() };
                 for start_ms in head.raw_windows() {
                     let spec = BlockSpec {
                         id: target.random.ulid(target.clock.now_ms()),
@@ -154,9 +173,16 @@ impl BlockTarget {
                         let runs = labels.zip(samples).map(|(labels, samples)| SeriesRun { labels, samples });
                         runs.filter(|run| !run.samples.is_empty()).collect::<Vec<_>>()
                     });
-                    blocks.push(target.write_file(&spec, runs)?);
+                    match target.write_file(&spec, runs) {
+                        Ok(block) => built.blocks.push(block),
+                        Err(error) => {
+                            // A full disk must not fill further with each attempt.
+                            built.discard();
+                            return Err(error);
+                        }
+                    }
                 }
-                Ok(PendingBlocks { label_columns, blocks })
+                Ok(built)
             })
             .await?
     }
@@ -168,11 +194,19 @@ impl BlockTarget {
     ) -> Result<PendingBlock, CutError> {
         let path = self.pending_dir.join(format!("{}.parquet", spec.id));
         let failed = |source| CutError::File { path: path.clone(), source };
-        let file = File::create(&path).map_err(failed)?;
-        let mut out = HashingWriter::new(BufWriter::new(file));
-        let stats = write_block(&mut out, spec, runs)?;
-        let (mut file, size_bytes, sha256) = out.finish();
-        file.flush().map_err(failed)?;
+        let write = || {
+            let file = File::create(&path).map_err(failed)?;
+            let mut out = HashingWriter::new(BufWriter::new(file));
+            let stats = write_block(&mut out, spec, runs)?;
+            let (mut file, size_bytes, sha256) = out.finish();
+            file.flush().map_err(failed)?;
+            Ok::<_, CutError>((stats, size_bytes, sha256))
+        };
+        let written = write();
+        if written.is_err() {
+            let _ = std::fs::remove_file(&path);
+        }
+        let (stats, size_bytes, sha256) = written?;
         let entry = BlockEntry {
             id: spec.id,
             kind: BlockKind::Samples,
@@ -213,17 +247,18 @@ impl BlockTarget {
     /// Uploads the blocks and commits them together with what they cover of the log.
     pub(super) async fn commit(
         &self,
-        head: &Head,
+        tenant: &TenantId,
         pending: &PendingBlocks,
         (covered, forget_epochs): (Vec<CoverChange>, Vec<Ulid>),
     ) -> Result<Arc<Snapshot>, CutError> {
+        self.probe.pass(self.catalogs.bucket(), &self.random).await?;
         for block in &pending.blocks {
             self.check_file(block).await?;
-            let key = ObjectKey::block(head.tenant(), block.entry.id);
+            let key = ObjectKey::block(tenant, block.entry.id);
             self.catalogs.bucket().create_from_file(&key, &block.path).await?;
             crash_point("cut.after_upload");
         }
-        let catalog = self.catalogs.of(head.tenant());
+        let catalog = self.catalogs.of(tenant);
         let mut change = catalog.new_change();
         change.add = pending.blocks.iter().map(|b| b.entry.clone()).collect();
         change.label_columns = pending.label_columns.clone();
@@ -232,24 +267,30 @@ impl BlockTarget {
         crash_point("cut.before_commit");
         let snapshot = catalog.commit(&change).await?;
         crash_point("cut.after_commit");
-        for block in &pending.blocks {
-            remove_pending(&block.path);
-        }
         Ok(snapshot)
     }
 }
 
-/// Removes a block file that is in the bucket; one that stays is removed at the next start.
-pub(super) fn remove_pending(path: &Path) {
+/// Removes a block file; one that stays is removed at the next start.
+fn remove_pending(path: &Path) {
     if let Err(error) = std::fs::remove_file(path) {
-        tracing::warn!(%error, path = %path.display(), "cannot remove an uploaded block file");
+        tracing::warn!(%error, path = %path.display(), "cannot remove a block file");
     }
 }
 
 impl PendingBlocks {
-    /// Removes the files, for blocks that must be built anew.
+    /// Removes the files.
     pub(super) fn discard(&self) {
         self.blocks.iter().for_each(|b| remove_pending(&b.path));
+    }
+
+    /// Returns each block with its file.
+    pub(super) fn files(&self) -> impl Iterator<Item = (BlockEntry, PathBuf)> {
+        self.blocks.iter().map(|b| (b.entry.clone(), b.path.clone()))
+    }
+
+    pub(super) fn ids(&self) -> Vec<Ulid> {
+        self.blocks.iter().map(|b| b.entry.id).collect()
     }
 
     pub(super) fn samples(&self) -> u64 {

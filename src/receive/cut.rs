@@ -1,6 +1,6 @@
 //! The cut loop: ends heads, commits their blocks, lets the log go.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{mpsc, oneshot};
 use ulid::Ulid;
 
-use super::blocks::{BlockTarget, CutError, PendingBlocks};
+use super::blocks::{BlockTarget, Columns, CutError};
 use super::commit::{Commands, CommitError, CutPoint};
+use super::pending::{PendingCut, PendingHead};
 use super::positions::Positions;
-use crate::catalog::{CatalogError, Snapshot};
-use crate::head::{Head, Heads};
-use crate::model::error_chain;
+use crate::catalog::Snapshot;
+use crate::head::Heads;
+use crate::model::{TenantId, error_chain};
 use crate::runtime::{Metrics, Shutdown};
 
 /// How long to wait after a failed attempt; it doubles up to the last one.
@@ -50,22 +51,6 @@ impl CutterRequests {
     }
 }
 
-/// A head on its way into blocks.
-#[derive(Debug)]
-struct PendingHead {
-    head: Arc<Head>,
-    /// The last entries whose samples it holds, per epoch.
-    through: Vec<(Ulid, u64)>,
-    built: Option<PendingBlocks>,
-}
-
-/// Heads that one cut ended, and the log entries that may go once all are committed.
-#[derive(Debug)]
-struct PendingCut {
-    heads: VecDeque<PendingHead>,
-    release: Vec<(Ulid, u64)>,
-}
-
 #[derive(Debug)]
 struct CutMetrics {
     cuts: Counter,
@@ -74,7 +59,6 @@ struct CutMetrics {
     block_bytes: Counter,
     block_samples: Counter,
     pending: Gauge,
-    log_bytes: Gauge,
 }
 
 /// When the cut loop acts.
@@ -91,14 +75,18 @@ pub type OnCommit = Box<dyn Fn(&Arc<Snapshot>) + Send + Sync>;
 
 /// Ends heads and turns them into committed blocks, one cut after the other.
 pub struct Cutter {
-    target: BlockTarget,
-    heads: Arc<Heads>,
+    pub(super) target: BlockTarget,
+    pub(super) heads: Arc<Heads>,
     positions: Positions,
+    /// The label columns that each tenant's catalog had when it was last read: it never loses one.
+    pub(super) label_columns: HashMap<TenantId, Vec<String>>,
     /// Epochs whose entries may still be in this receiver's log; catalogs may forget its other ones.
     logged_epochs: BTreeSet<Ulid>,
     /// Those of them that ended before this process.
     recovered_epochs: BTreeSet<Ulid>,
-    pending: VecDeque<PendingCut>,
+    pub(super) pending: VecDeque<PendingCut>,
+    /// Whether the bucket was away in the last round of commits.
+    pub(super) bucket_away: bool,
     /// See [`CutTiming::hand_over`]; zero until [`Cutter::run`], so that a long replay needs little memory.
     hand_over: Duration,
     on_commit: OnCommit,
@@ -134,16 +122,17 @@ impl Cutter {
                 "Cuts that wait for their commit",
                 Gauge::default(),
             ),
-            log_bytes: metrics.register("log_bytes", "Bytes of the log on disk", Gauge::default()),
         };
         let (positions, pending) = (Positions::default(), VecDeque::new());
         Self {
             target,
             heads,
             positions,
+            label_columns: HashMap::new(),
             logged_epochs: BTreeSet::new(),
             recovered_epochs: BTreeSet::new(),
             pending,
+            bucket_away: false,
             hand_over: Duration::ZERO,
             on_commit,
             metrics,
@@ -167,7 +156,8 @@ impl Cutter {
     /// Cuts at its interval, on request and once more at shutdown, until then.
     ///
     /// # Errors
-    /// The last cut's failure: what is not committed stays in the log.
+    /// The last cut's failure: what is not committed stays in the log. Also, before shutdown, the loss of a file that
+    /// waited for its upload, which only a new start mends.
     pub async fn run(
         mut self,
         commands: Commands,
@@ -201,8 +191,12 @@ impl Cutter {
                     "a cut is not committed yet"
                 );
             }
+            let lost = outcome.as_ref().is_err_and(|error| matches!(**error, CutError::Restart(_)));
             if let Some(done) = asked {
                 let _ = done.send(outcome);
+            }
+            if lost {
+                break;
             }
         }
         self.cut(&commands).await?;
@@ -222,10 +216,12 @@ impl Cutter {
         release.retain(|(epoch, _)| *epoch != point.epoch);
         release.push((point.epoch, point.through_seq));
         let heads = point.heads.into_iter().map(|head| {
-            let mut through = self.positions.take_replayed(head.tenant());
+            let tenant = head.tenant().clone();
+            let mut through = self.positions.take_replayed(&tenant);
             through.retain(|(epoch, _)| *epoch != point.epoch);
             through.push((point.epoch, point.through_seq));
-            PendingHead { head, through, built: None }
+            let positions = self.positions.take_over(&tenant, &through);
+            PendingHead { tenant, head: Some(head), through, positions, built: None }
         });
         let heads = heads.collect();
         self.pending.push_back(PendingCut { heads, release });
@@ -236,9 +232,6 @@ impl Cutter {
         let mut report = CutReport::default();
         let outcome = self.commit_all(commands, &mut report).await;
         self.metrics.pending.set(self.pending.len() as i64);
-        if let Ok(bytes) = commands.log_bytes().await {
-            self.metrics.log_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
         if outcome.is_err() {
             self.metrics.failures.inc();
         }
@@ -264,69 +257,42 @@ impl Cutter {
         outcome
     }
 
-    /// Commits the heads of all cuts, oldest first. A tenant that fails waits with its later heads; the others go
-    /// on. Returns the log entries that may go: those of cuts that are committed whole, up to the first that is not.
-    pub(super) async fn commit_heads(
-        &mut self,
-        report: &mut CutReport,
-    ) -> (Vec<(Ulid, u64)>, Result<(), CutError>) {
-        let (mut failed, mut outcome) = (BTreeSet::new(), Ok(()));
-        for mut cut in std::mem::take(&mut self.pending) {
-            for mut pending in std::mem::take(&mut cut.heads) {
-                let tenant = pending.head.tenant().clone();
-                if !failed.contains(&tenant) {
-                    match self.commit_head(&mut pending, report).await {
-                        Ok(()) => continue,
-                        Err(error) => {
-                            tracing::warn!(error = error_chain(&error), %tenant, "a head is not committed");
-                            failed.insert(tenant);
-                            outcome = outcome.and(Err(error));
-                        }
-                    }
-                }
-                cut.heads.push_back(pending);
-            }
-            self.pending.push_back(cut);
-        }
-        let mut release = Vec::new();
-        while self.pending.front().is_some_and(|cut| cut.heads.is_empty()) {
-            release.extend(self.pending.pop_front().into_iter().flat_map(|cut| cut.release));
-        }
-        (release, outcome)
-    }
-
-    async fn commit_head(
+    /// Commits one head. What it holds beyond the catalog is known only here where the catalog could not be read at
+    /// the start: all was replayed then, and what a block has already is merged away.
+    pub(super) async fn commit_head(
         &mut self,
         pending: &mut PendingHead,
         report: &mut CutReport,
     ) -> Result<(), CutError> {
-        let tenant = pending.head.tenant().clone();
-        let cover = self.positions.plan_cover(&tenant, &self.target.receiver, &pending.through);
+        let tenant = pending.tenant.clone();
         let newest = self.target.catalogs.of(&tenant).newest(None).await?;
+        for (epoch, _) in &pending.through {
+            if self.positions.known(&tenant, *epoch).is_none() {
+                let through_seq = newest.as_ref().map_or(0, |s| s.version().covered_through(*epoch));
+                self.positions.learn_covered(&tenant, *epoch, through_seq);
+            }
+        }
+        let known = newest.as_ref().map_or_else(Vec::new, |s| s.version().label_columns.clone());
+        self.label_columns.insert(tenant.clone(), known.clone());
+        let cover = self.positions.plan_cover(&tenant, &self.target.receiver, &pending.through);
+        if cover.is_empty() {
+            tracing::info!(%tenant, "what was replayed is in the catalog already");
+            if let Some(newest) = &newest {
+                (self.on_commit)(newest);
+            }
+            self.let_go(pending);
+            return Ok(());
+        }
         if pending.built.is_none() {
-            let known = newest.as_ref().map_or_else(Vec::new, |s| s.version().label_columns.clone());
-            pending.built = Some(self.target.build(&pending.head, &cover, known).await?);
+            let head = pending.head.as_ref().expect("a head goes only after its blocks are built");
+            let positions = pending.positions.clone();
+            pending.built = Some(self.target.build(head, positions, Columns::Extended(known)).await?);
         }
         let built = pending.built.as_ref().expect("built above");
         let forget = newest.map_or_else(Vec::new, |newest| self.forgettable(&newest));
-        match self.target.commit(&pending.head, built, (cover.clone(), forget)).await {
-            Ok(snapshot) => (self.on_commit)(&snapshot),
-            Err(error) => {
-                // These blocks can never be committed under their names or columns; the next attempt makes new ones.
-                if matches!(
-                    error,
-                    CutError::Changed(_)
-                        | CutError::File { .. }
-                        | CutError::Catalog(
-                            CatalogError::DoomedKey { .. } | CatalogError::LabelColumn { .. }
-                        )
-                ) {
-                    built.discard();
-                    pending.built = None;
-                }
-                return Err(error);
-            }
-        }
+        let snapshot = self.target.commit(&tenant, built, (cover.clone(), forget)).await?;
+        (self.on_commit)(&snapshot);
+        self.label_columns.insert(tenant.clone(), snapshot.version().label_columns.clone());
         self.positions.cover(&tenant, &cover);
         report.blocks += built.count() as u64;
         report.samples += built.samples();
@@ -337,7 +303,7 @@ impl Cutter {
         tracing::info!(
             %tenant, blocks = built.count(), samples = built.samples(), bytes = built.bytes(), "committed a cut"
         );
-        self.release_head(Arc::clone(&pending.head));
+        self.let_go(pending);
         Ok(())
     }
 
@@ -348,15 +314,29 @@ impl Cutter {
         own.map(|(epoch, _)| *epoch).filter(|epoch| !self.logged_epochs.contains(epoch)).collect()
     }
 
-    /// Lets go of a head whose blocks are committed, once every reader must have seen the version.
-    fn release_head(&self, head: Arc<Head>) {
-        if self.hand_over.is_zero() {
-            return self.heads.release(&head);
+    /// Lets go of a head, or its files, whose samples are committed, once every reader must have seen the version.
+    /// Until then files serve them, which take no memory.
+    fn let_go(&self, pending: &mut PendingHead) {
+        let (tenant, head) = (pending.tenant.clone(), pending.head.take());
+        let Some(built) = pending.built.take() else {
+            return head.iter().for_each(|head| self.heads.release(head));
+        };
+        let (local, hand_over) = (Arc::clone(&self.target.local), self.hand_over);
+        match &head {
+            Some(head) if hand_over.is_zero() => self.heads.release(head),
+            Some(head) => self.serve_from_files(&tenant, head, &built),
+            None => {}
         }
-        let (heads, hand_over) = (Arc::clone(&self.heads), self.hand_over);
+        let remove = move || {
+            local.remove(&tenant, &built.ids());
+            built.discard();
+        };
+        if hand_over.is_zero() {
+            return remove();
+        }
         tokio::spawn(async move {
             tokio::time::sleep(hand_over).await;
-            heads.release(&head);
+            remove();
         });
     }
 }

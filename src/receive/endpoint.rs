@@ -14,12 +14,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::batch::{Batch, Tally, decode_request};
+use super::batch::{Batch, BatchRoom, Tally, decode_request};
 use super::commit::{Commands, CommitError};
-use super::settings::{IngestSettings, TenantSettings};
+use super::growth::GrowthFull;
+use super::settings::{IngestSettings, Room, TenantSettings};
 use crate::head::Heads;
 use crate::model::{ErrorKind, TenantError, TenantId, error_chain};
-use crate::runtime::{Clock, Cpu, CpuError, Metrics};
+use crate::runtime::{Clock, Cpu, CpuError, MemoryFull, MemoryReservation, MemoryUse, Metrics};
 use crate::wire::remote_write::Protocol;
 use crate::wire::{WireError, snappy};
 
@@ -28,6 +29,17 @@ const ROOM_WAIT: Duration = Duration::from_secs(10);
 
 /// How long the body of a request may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(60);
+
+/// What a sender is told to wait before it tries again: while something is short for a moment, and while the disk holds
+/// all it may.
+const RETRY_SOON: &str = "5";
+const RETRY_LATER: &str = "30";
+
+/// A decoded request takes its body twice: as it came, and as samples with their series.
+const DECODED_FACTOR: u64 = 2;
+
+/// No request counts for more than this share of the memory budget.
+const REQUEST_PERCENT_MAX: u64 = 25;
 
 /// Why a request was refused as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +57,10 @@ enum WriteError {
     #[error("too many bytes in flight (--ingest.max-in-flight-bytes): send again later")]
     NoRoom,
     #[error(transparent)]
+    NoMemory(#[from] MemoryFull),
+    #[error(transparent)]
+    DiskBound(#[from] GrowthFull),
+    #[error(transparent)]
     Wire(#[from] WireError),
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -58,8 +74,9 @@ impl WriteError {
             Self::Tenant(_) => ErrorKind::Invalid,
             Self::Encoding(_) => ErrorKind::Unsupported,
             Self::BodyTooLarge(_) => ErrorKind::TooLarge,
-            // Not 429, and not 400 for a slow link: a Prometheus drops its data then.
-            Self::Body(_) | Self::NoRoom | Self::Commit(_) => ErrorKind::Unavailable,
+            // Neither 429 nor 400: a Prometheus drops its data then, and these pass by themselves.
+            Self::Body(_) | Self::NoRoom | Self::NoMemory(_) | Self::Commit(_) => ErrorKind::Unavailable,
+            Self::DiskBound(full) => full.kind(),
             Self::Wire(error) => error.kind(),
             Self::Cpu(_) => ErrorKind::Internal,
         }
@@ -92,6 +109,7 @@ pub struct WriteEndpoint(Arc<Shared>);
 struct Shared {
     ingest: IngestSettings,
     tenants: TenantSettings,
+    room: Room,
     heads: Arc<Heads>,
     commands: Commands,
     cpu: Cpu,
@@ -105,15 +123,15 @@ impl WriteEndpoint {
     /// Prepares the endpoint.
     #[must_use]
     pub fn new(
-        (ingest, tenants): (IngestSettings, TenantSettings),
+        (ingest, tenants, room): (IngestSettings, TenantSettings, Room),
         heads: Arc<Heads>,
         commands: Commands,
         cpu: Cpu,
         clock: Arc<dyn Clock>,
         metrics: &Metrics,
     ) -> Self {
-        let room = || Arc::new(Semaphore::new(ingest.in_flight_bytes_max.min(Semaphore::MAX_PERMITS)));
-        let (compressed_room, decoded_room) = (room(), room());
+        let places = || Arc::new(Semaphore::new(ingest.in_flight_bytes_max.min(Semaphore::MAX_PERMITS)));
+        let (compressed_room, decoded_room) = (places(), places());
         let metrics = WriteMetrics {
             requests: metrics.register(
                 "write_requests",
@@ -131,6 +149,7 @@ impl WriteEndpoint {
         Self(Arc::new(Shared {
             ingest,
             tenants,
+            room,
             heads,
             commands,
             cpu,
@@ -159,11 +178,23 @@ async fn handle(State(endpoint): State<WriteEndpoint>, request: Request<Body>) -
             if kind.http_status() >= 500 {
                 tracing::warn!(error = error_chain(&error), "a write was not taken");
             }
-            answer(kind.http_status(), 0, error_chain(&error))
+            let mut answer = answer(kind.http_status(), 0, error_chain(&error));
+            if let Some(wait) = retry_after(&error) {
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(wait));
+            }
+            answer
         }
     };
     shared.metrics.requests.get_or_create(&Status { code: response.status().as_u16() }).inc();
     response
+}
+
+/// Returns how long a sender should wait, where trying again can help.
+fn retry_after(error: &WriteError) -> Option<&'static str> {
+    match error {
+        WriteError::DiskBound(_) => Some(RETRY_LATER),
+        error => (error.kind() == ErrorKind::Unavailable).then_some(RETRY_SOON),
+    }
 }
 
 /// Makes an answer with the headers of remote write 2.0, which say exactly what was written.
@@ -191,15 +222,17 @@ impl Shared {
         if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("snappy") {
             return Err(WriteError::Encoding(encoding.chars().take(100).collect()));
         }
-        let (compressed, _compressed_permit) = self.read_body(&parts.headers, body).await?;
+        self.room.growth.check()?;
+        let (compressed, _compressed_room) = self.read_body(&parts.headers, body).await?;
         let length = snappy::declared_len(&compressed)?;
         if length > self.ingest.body_bytes_max {
             return Err(WireError::BodyTooLarge { bytes: length, limit: self.ingest.body_bytes_max }.into());
         }
         // Goes with the batch until its samples are in the head, even where the client does not wait for that.
-        let decoded_permit = self.room(&self.decoded_room, length).await?;
+        let bytes = self.wait_for_room(&self.decoded_room, length).await?;
+        let memory = self.reserve(DECODED_FACTOR * length as u64)?;
         let (mut batch, tally) = self.decode(compressed, protocol, tenant).await?;
-        batch.room = Some(decoded_permit);
+        batch.room = Some(BatchRoom { _bytes: bytes, _memory: memory });
         if !batch.samples.is_empty() {
             self.commands.write(batch).await?;
         }
@@ -211,25 +244,37 @@ impl Shared {
         &self,
         headers: &HeaderMap,
         body: Body,
-    ) -> Result<(bytes::Bytes, OwnedSemaphorePermit), WriteError> {
+    ) -> Result<(bytes::Bytes, BatchRoom), WriteError> {
         // Snappy never grows bytes by more than a sixth.
         let limit = self.ingest.body_bytes_max + self.ingest.body_bytes_max / 6 + 64;
         let claimed = text_of(headers, &header::CONTENT_LENGTH).parse::<usize>().unwrap_or(limit);
         if claimed > limit && headers.contains_key(header::CONTENT_LENGTH) {
             return Err(WriteError::BodyTooLarge(limit));
         }
-        let permit = self.room(&self.compressed_room, claimed).await?;
+        let bytes = self.wait_for_room(&self.compressed_room, claimed).await?;
+        let memory = self.reserve(claimed as u64)?;
+        let room = BatchRoom { _bytes: bytes, _memory: memory };
         let collected = tokio::time::timeout(BODY_WAIT, Limited::new(body, claimed).collect()).await;
         match collected {
-            Ok(Ok(collected)) => Ok((collected.to_bytes(), permit)),
+            Ok(Ok(collected)) => Ok((collected.to_bytes(), room)),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(WriteError::BodyTooLarge(claimed)),
             Ok(Err(error)) => Err(WriteError::Body(error.to_string())),
             Err(_) => Err(WriteError::Body(format!("not within {} s", BODY_WAIT.as_secs()))),
         }
     }
 
+    /// Takes a part of the memory budget; a request that could never fit takes as much as one may.
+    fn reserve(&self, bytes: u64) -> Result<MemoryReservation, MemoryFull> {
+        let memory = &self.room.memory;
+        memory.reserve(MemoryUse::Requests, memory.at_most(bytes, REQUEST_PERCENT_MAX))
+    }
+
     /// Reserves bytes; a request that could never fit reserves all there is.
-    async fn room(&self, room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, WriteError> {
+    async fn wait_for_room(
+        &self,
+        room: &Arc<Semaphore>,
+        bytes: usize,
+    ) -> Result<OwnedSemaphorePermit, WriteError> {
         let bytes = bytes.min(self.ingest.in_flight_bytes_max);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let acquire = Arc::clone(room).acquire_many_owned(bytes);

@@ -9,14 +9,18 @@
 //! 2. The [`Committer`] writes everything that waits as one log entry, fsyncs, appends to the heads in log
 //!    order and answers. While it is in fsync the next entry gathers: group commit without a timer.
 //! 3. The [`Cutter`] ends the heads at an interval, on demand and at the end of the process, builds blocks, uploads
-//!    them, commits a catalog version and only then lets the log go.
+//!    them, commits a catalog version and only then lets the log go. What cannot be committed waits in files, is
+//!    served from there, and its head's memory is free.
 //! 4. [`recover`] brings what the log holds beyond the catalog back into the heads.
 //!
 //! **Invariants**
 //! - A request is answered 2xx only after its entry is fsynced and its samples can be read.
 //! - A batch belongs to the entry that holds it and to the head that is active when that entry is written, never to
 //!   a frozen one.
+//! - A sample is in a head, in a local block or in the catalog at every moment: what takes its place comes first.
 //! - Log segments are released only when every tenant in them is covered by a committed version.
+//!
+//! - Log and waiting blocks have a bound on disk ([`Growth`]); beyond it writes are refused until the bucket takes some.
 //!
 //! **Crash consistency**: before the fsync nothing was promised; after it the log has the samples. Files in
 //! `pending/` are derived and removed at start. Blocks that were uploaded and not committed are invisible and
@@ -27,6 +31,8 @@ mod blocks;
 mod commit;
 mod cut;
 mod endpoint;
+mod growth;
+mod pending;
 mod positions;
 mod recover;
 mod settings;
@@ -38,5 +44,7 @@ pub use blocks::{BlockTarget, CutError};
 pub use commit::{CommandQueue, Commands, Committer, CommitterMetrics};
 pub use cut::{CutReport, CutRequestQueue, CutTiming, Cutter, CutterRequests, OnCommit};
 pub use endpoint::WriteEndpoint;
-pub use recover::{RecoverError, Recovered, recover};
-pub use settings::{IngestSettings, TenantSettings};
+pub use growth::{Growth, GrowthBound};
+pub use pending::CreateProbe;
+pub use recover::{RecoverError, RecoverSettings, Recovered, recover};
+pub use settings::{IngestSettings, Room, TenantSettings};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ulid::Ulid;
 
+use crate::block::LogPositions;
 use crate::catalog::CoverChange;
 use crate::model::TenantId;
 
@@ -15,6 +16,8 @@ pub(super) struct Positions {
     covered: HashMap<TenantId, BTreeMap<Ulid, u64>>,
     replayed: HashMap<TenantId, BTreeMap<Ulid, u64>>,
     recovered: BTreeMap<Ulid, u64>,
+    /// The last entries that cuts have taken over, committed or not.
+    taken: HashMap<TenantId, BTreeMap<Ulid, u64>>,
 }
 
 impl Positions {
@@ -49,6 +52,21 @@ impl Positions {
     /// Returns and forgets the earlier epochs that the next cut lets go.
     pub(super) fn take_recovered(&mut self) -> Vec<(Ulid, u64)> {
         std::mem::take(&mut self.recovered).into_iter().collect()
+    }
+
+    /// Returns the entries that a cut takes over, from where the tenant's cut before it ended.
+    pub(super) fn take_over(&mut self, tenant: &TenantId, through: &[(Ulid, u64)]) -> Vec<LogPositions> {
+        let mut positions = Vec::new();
+        for (epoch, through_seq) in through {
+            let covered = self.known(tenant, *epoch).unwrap_or(0);
+            let taken = self.taken.entry(tenant.clone()).or_default().entry(*epoch).or_default();
+            let after_seq = covered.max(*taken);
+            *taken = (*taken).max(*through_seq);
+            if *through_seq > after_seq {
+                positions.push(LogPositions { epoch: *epoch, after_seq, through_seq: *through_seq });
+            }
+        }
+        positions
     }
 
     /// Returns the change that covers a tenant's entries up to `through`.

@@ -11,7 +11,7 @@ use super::cut::{CutReport, Cutter};
 use crate::catalog::CatalogError;
 use crate::head::{Head, Heads};
 use crate::log::{DiskLog, LogError, RecoveredSegment, TenantEntry};
-use crate::model::{ErrorKind, TenantId};
+use crate::model::{ErrorKind, TenantId, error_chain};
 use crate::runtime::CpuError;
 
 /// Why the log could not be brought back.
@@ -65,28 +65,46 @@ pub struct Recovered {
 #[derive(Debug, Default)]
 struct SegmentSeries(HashMap<TenantId, (Arc<Head>, HashMap<u32, u32>)>);
 
-/// Replays segments in order. When the heads pass `head_bytes_max` between two segments, they are cut.
+/// What the replay has to live with.
+#[derive(Debug, Clone, Copy)]
+pub struct RecoverSettings {
+    /// When the heads pass this size between two segments, they are cut.
+    pub head_bytes_max: usize,
+    /// Whether the bucket was away when the process started.
+    pub bucket_away: bool,
+}
+
+/// Replays segments in order. Where the bucket is away, all of them are replayed, also what catalogs may cover: what
+/// is twice is merged, and each commit finds out what is new. Heads that are cut wait in files then.
 ///
 /// # Errors
-/// A damaged log, an unreachable catalog, or a failed cut; starting again repeats the whole.
+/// A damaged log, a catalog that does not read, or a failed cut; starting again repeats the whole.
 pub async fn recover(
     segments: Vec<RecoveredSegment>,
     heads: &Arc<Heads>,
     cutter: &mut Cutter,
     log: &mut DiskLog,
-    head_bytes_max: usize,
+    settings: RecoverSettings,
 ) -> Result<Recovered, RecoverError> {
+    let mut reachable = !settings.bucket_away;
     let mut recovered = Recovered { segments: segments.len(), ..Recovered::default() };
     cutter.hold_epochs(segments.iter().map(RecoveredSegment::epoch), log.epoch());
     for segment in segments {
         let (epoch, last_seq) = (segment.epoch(), segment.last_seq());
-        recovered.samples += replay_segment(segment, heads, cutter).await?;
+        recovered.samples += replay_segment(segment, heads, cutter, &mut reachable).await?;
         cutter.positions().recover(epoch, last_seq);
-        if heads.bytes() > head_bytes_max {
+        if heads.bytes() > settings.head_bytes_max {
             recovered.cuts += 1;
             cutter.take_over(CutPoint { heads: heads.freeze(), epoch, through_seq: last_seq });
+            if !reachable {
+                cutter.spill_heads().await?;
+                continue;
+            }
             let (release, outcome) = cutter.commit_heads(&mut CutReport::default()).await;
-            outcome?;
+            match outcome {
+                Err(error) if error.is_of_absent_bucket() => reachable = false,
+                outcome => outcome?,
+            }
             for (epoch, through_seq) in release {
                 log.release(epoch, through_seq)?;
             }
@@ -99,6 +117,7 @@ async fn replay_segment(
     segment: RecoveredSegment,
     heads: &Arc<Heads>,
     cutter: &mut Cutter,
+    reachable: &mut bool,
 ) -> Result<u64, RecoverError> {
     let cpu = cutter.target().cpu.clone();
     let epoch = segment.epoch();
@@ -114,7 +133,7 @@ async fn replay_segment(
         let Some(entry) = entry else { break };
         let entry = entry?;
         for tenant in entry.tenants {
-            if known_covered(cutter, &tenant.tenant, epoch).await? < entry.seq {
+            if known_covered(cutter, &tenant.tenant, epoch, reachable).await? < entry.seq {
                 samples += tenant.samples.len() as u64;
                 cutter.positions().replay(&tenant.tenant, epoch, entry.seq);
                 series.append(tenant, heads);
@@ -127,13 +146,29 @@ async fn replay_segment(
     Ok(samples)
 }
 
-/// Returns the last entry of an epoch that a tenant's catalog covers; reads the catalog the first time.
-async fn known_covered(cutter: &mut Cutter, tenant: &TenantId, epoch: Ulid) -> Result<u64, RecoverError> {
+/// Returns the last entry of an epoch that a tenant's catalog covers, 0 where that cannot be known yet; reads the
+/// catalog the first time.
+async fn known_covered(
+    cutter: &mut Cutter,
+    tenant: &TenantId,
+    epoch: Ulid,
+    reachable: &mut bool,
+) -> Result<u64, RecoverError> {
     if let Some(through_seq) = cutter.positions().known(tenant, epoch) {
         return Ok(through_seq);
     }
+    if !*reachable {
+        return Ok(0);
+    }
     let catalog = cutter.target().catalogs.of(tenant);
     let newest = catalog.newest(None).await;
+    if let Err(error @ CatalogError::Bucket(_)) = &newest
+        && error.kind() == ErrorKind::Unavailable
+    {
+        tracing::warn!(error = error_chain(error), "the bucket is away, all of the log is replayed");
+        *reachable = false;
+        return Ok(0);
+    }
     let newest = newest.map_err(|source| RecoverError::Catalog { tenant: tenant.clone(), source })?;
     let through_seq = newest.map_or(0, |snapshot| snapshot.version().covered_through(epoch));
     cutter.positions().learn_covered(tenant, epoch, through_seq);

@@ -1,6 +1,8 @@
 //! What the write endpoint allows.
 
+use super::growth::Growth;
 use crate::model::TenantId;
+use crate::runtime::Memory;
 use crate::wire::remote_write::Limits;
 
 /// Limits on what comes in. Every one is checked before memory is taken for it.
@@ -16,6 +18,15 @@ pub struct IngestSettings {
     pub in_flight_bytes_max: usize,
     /// Limits on label sets.
     pub labels: Limits,
+}
+
+/// What has to have room for a request.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// The memory budget of the process.
+    pub memory: Memory,
+    /// What waits on disk.
+    pub growth: Growth,
 }
 
 /// How a request names its tenant.

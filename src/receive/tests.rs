@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use self::rig::{Node, Rig, series};
-use super::{CommandQueue, Committer};
+use self::rig::{Rig, series};
+use super::{CommandQueue, Committer, CutReport};
 use crate::model::{Labels, STALE_MARKER_BITS, Sample};
 use crate::wire::remote_write::Protocol;
 
@@ -33,6 +33,8 @@ enum Step {
     Write(Protocol, Vec<(usize, Vec<Sample>)>),
     Flush,
     Crash,
+    /// The bucket goes or comes back.
+    Toggle,
 }
 
 fn any_sample() -> impl Strategy<Value = Sample> {
@@ -53,6 +55,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => (protocol, written).prop_map(|(protocol, written)| Step::Write(protocol, written)),
         2 => Just(Step::Flush),
         2 => Just(Step::Crash),
+        2 => Just(Step::Toggle),
     ]
 }
 
@@ -79,6 +82,7 @@ proptest! {
 async fn run_steps(steps: Vec<Step>) {
     let rig = Rig::new();
     let (mut node, mut model, names) = (rig.start().await, Model::default(), four_series());
+    let mut away = false;
     for step in steps {
         match step {
             Step::Write(protocol, written) => {
@@ -88,14 +92,25 @@ async fn run_steps(steps: Vec<Step>) {
                 assert_eq!((answer.status, answer.samples_written), (204, total as u64), "{}", answer.text);
                 model.write(&batch);
             }
-            Step::Flush => drop(node.flush().await.unwrap()),
+            Step::Flush => assert!(node.flush().await.is_ok() || away),
             Step::Crash => {
                 node.crash().await;
                 node = rig.start().await;
             }
+            Step::Toggle => {
+                away = !away;
+                rig.set_bucket_away(away);
+                if !away {
+                    node.read_catalogs().await;
+                }
+            }
         }
-        assert_eq!(node.read_all().await, model.samples());
+        // Blocks in a bucket that is away cannot be read.
+        if !away {
+            assert_eq!(node.read_all().await, model.samples());
+        }
     }
+    rig.set_bucket_away(false);
     node.stop().await;
     let node = rig.start().await;
     assert_eq!(node.log_segments(), 0, "a graceful stop leaves nothing in the log");
@@ -159,25 +174,152 @@ async fn metadata_alone_is_success_and_histograms_are_told_with_their_number() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_bucket_is_away_writes_go_on_and_a_later_cut_commits_all() {
+async fn while_the_bucket_is_away_blocks_wait_in_files_and_heads_take_no_memory() {
     let rig = Rig::new();
     let node = rig.start().await;
-    let write = async |node: &Node, ts_ms| {
-        let batch = [(series(&[("__name__", "up")]), vec![Sample::new(ts_ms, 1.0)])];
-        assert_eq!(node.write(Protocol::V1, &batch).await.status, 204);
-    };
-    write(&node, rig::NOW_MS).await;
+    assert_eq!(node.write_one("up", rig::NOW_MS).await, 204);
     rig.set_bucket_away(true);
     assert!(node.flush().await.is_err());
-    write(&node, rig::NOW_MS + 1).await;
+    assert_eq!(node.head_bytes(), 0, "the head is let go");
+    assert_eq!(node.write_one("up", rig::NOW_MS + 1).await, 204);
     assert!(node.flush().await.is_err());
+    assert!(node.flush().await.is_err(), "nothing new, and still nothing committed");
+    let (files, served) = node.waiting();
+    assert!(files == 2 && served > 0, "{files} files, {served} bytes");
     assert_eq!(node.read_all().await[0].1.len(), 2, "reads still see what is not committed");
     rig.set_bucket_away(false);
     let report = node.flush().await.unwrap();
     assert_eq!((report.blocks, report.samples), (2, 2));
+    assert_eq!(node.waiting(), (0, 0), "nothing waits any more");
     assert_eq!(node.read_all().await[0].1.len(), 2);
     node.stop().await;
     assert_eq!(rig.start().await.log_segments(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_hand_over_in_files_nothing_of_the_head_is_left() {
+    let rig = Rig::new().hand_over(std::time::Duration::from_millis(300));
+    let node = rig.start().await;
+    assert_eq!(node.write_one("up", rig::NOW_MS).await, 204);
+    node.flush().await.unwrap();
+    assert_eq!(node.head_bytes(), 0);
+    assert_eq!(node.waiting().0, 1, "the file serves those who do not know of the block yet");
+    assert_eq!(node.read_all().await[0].1.len(), 1);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(node.waiting(), (0, 0));
+    assert_eq!(node.read_all().await[0].1.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_without_the_bucket_replays_all_and_commits_only_what_is_new() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    assert_eq!(node.write_one("old", rig::NOW_MS).await, 204);
+    let covered = rig.copy_log();
+    node.flush().await.unwrap();
+    node.stop().await;
+    // As if the process had died between the commit and the release of the log.
+    rig.put_log_back(covered);
+    rig.set_bucket_away(true);
+    let node = rig.start().await;
+    assert_eq!(node.write_one("new", rig::NOW_MS).await, 204);
+    assert!(node.flush().await.is_err());
+    let names = |found: Vec<(Labels, Vec<Sample>)>| -> Vec<(String, usize)> {
+        found.into_iter().map(|(labels, samples)| (labels.metric_name().to_owned(), samples.len())).collect()
+    };
+    let both = vec![("new".to_owned(), 1), ("old".to_owned(), 1)];
+    assert_eq!(names(node.read_all().await), both, "both are served from here");
+    rig.set_bucket_away(false);
+    node.flush().await.unwrap();
+    node.read_catalogs().await;
+    assert_eq!(names(node.read_all().await), both);
+    node.stop().await;
+    let node = rig.start().await;
+    assert_eq!(node.log_segments(), 0);
+    assert_eq!(names(node.read_all().await), both);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_catalog_has_already_makes_no_block_when_it_is_replayed() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    assert_eq!(node.write_one("old", rig::NOW_MS).await, 204);
+    let covered = rig.copy_log();
+    node.flush().await.unwrap();
+    node.stop().await;
+    rig.put_log_back(covered);
+    rig.set_bucket_away(true);
+    let node = rig.start().await;
+    rig.set_bucket_away(false);
+    assert_eq!(node.flush().await.unwrap(), CutReport::default());
+    node.read_catalogs().await;
+    assert_eq!(node.read_all().await[0].1.len(), 1);
+    assert_eq!((node.head_bytes(), node.waiting()), (0, (0, 0)));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_the_bound_on_the_disk_writes_are_refused_until_the_bucket_takes_blocks() {
+    let rig = Rig::new().local_bytes_max(20_000);
+    let node = rig.start().await;
+    rig.set_bucket_away(true);
+    let mut taken = 0;
+    let refused = loop {
+        let many = (0..200).map(|i| Sample::new(rig::NOW_MS - i, (taken * i) as f64 / 3.0)).collect();
+        let name = format!("m{taken}");
+        let answer = node.write(Protocol::V1, &[(series(&[("__name__", &name)]), many)]).await;
+        if answer.status != 204 {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken < 2_000, "the bound is never reached");
+        if taken % 20 == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        }
+    };
+    assert_eq!((refused.status, refused.retry_after.as_deref()), (429, Some("30")));
+    assert!(refused.text.contains("--receive.local-bytes-max"), "{}", refused.text);
+    assert!(node.flush().await.is_err());
+    assert_eq!(node.write_one("up", rig::NOW_MS).await, 429, "a file on the same disk is no way out");
+    rig.set_bucket_away(false);
+    node.flush().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(node.write_one("up", rig::NOW_MS).await, 204, "it recovers by itself");
+    assert_eq!(node.read_all().await.len() as i64, taken + 1, "all that was acknowledged is there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiting_file_that_is_damaged_is_never_committed_and_a_new_start_brings_its_samples_back() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    assert_eq!(node.write_one("up", rig::NOW_MS).await, 204);
+    rig.set_bucket_away(true);
+    assert!(node.flush().await.is_err());
+    node.damage_waiting_files();
+    rig.set_bucket_away(false);
+    let error = node.flush().await.unwrap_err();
+    assert!(error.to_string().contains("its next start"), "{error}");
+    assert!(node.cutter_ended().await, "the process is to be started again");
+    node.crash().await;
+    let node = rig.start().await;
+    assert_eq!(node.read_all().await[0].1.len(), 1);
+    assert_eq!(node.flush().await.unwrap().samples, 1);
+    assert_eq!(node.read_all().await[0].1.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_cannot_be_written_leaves_no_file_and_its_head_stays() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    assert_eq!(node.write_one("up", rig::NOW_MS).await, 204);
+    node.remove_pending_dir();
+    assert!(node.flush().await.is_err());
+    assert!(node.head_bytes() > 0);
+    assert_eq!(node.read_all().await[0].1.len(), 1);
+    node.make_pending_dir();
+    assert_eq!(node.flush().await.unwrap().samples, 1);
+    assert_eq!(node.waiting(), (0, 0));
+    assert_eq!(node.read_all().await[0].1.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

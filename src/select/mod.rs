@@ -4,15 +4,15 @@
 //! Prometheus data directory ([`TsdbBlocks`]), and the merge.
 //!
 //! **Flow**
-//! 1. [`Selector::select`] takes the heads first and the catalog version second, keeps the sources whose external
+//! 1. [`Selector::select`] takes the heads first, [`LocalBlocks`] second and the catalog version last, keeps the sources whose external
 //!    labels and time can match, and finds the matching series in each by labels and statistics alone.
 //! 2. The answer is a [`Selection`] per set of external labels: sorted label sets with references into the sources.
 //! 3. [`Selection::read`] fetches and decodes the samples of some of its series, merges their sources by time and
 //!    leaves one value per timestamp.
 //!
 //! **Invariants**
-//! - Heads before catalog: a head that is released between the two is already in the version. A sample may be found
-//!   twice, never not at all; what is found twice is merged.
+//! - Heads before local blocks before catalog: what leaves one of them between two looks is already in the next. A
+//!   sample may be found twice, never not at all; what is found twice is merged.
 //! - Nothing here depends on how samples are split over heads, blocks and rows.
 //! - Readers hold one version throughout; blocks are immutable.
 //! - Decoding, matching and merging run on the compute threads.
@@ -20,6 +20,7 @@
 //! It persists nothing. It knows no protocol: inclusive bounds, tenants as labels and chunk encodings belong above.
 
 mod error;
+mod local_blocks;
 mod readers;
 mod selection;
 mod selector;
@@ -30,6 +31,7 @@ mod view;
 mod tests;
 
 pub use error::SelectError;
+pub use local_blocks::LocalBlocks;
 pub use readers::BlockObject;
 pub use selection::Selection;
 pub use selector::{Grouping, SelectLimits, Selector, remaining_matchers};

@@ -1,16 +1,18 @@
 //! Open blocks: footers and page indexes, kept within a budget.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::error::SelectError;
+use super::local_blocks::{LocalBlocks, read_file};
 use crate::block::{BlockError, BlockReader, RangeRead, ReadFailure};
 use crate::bucket::{Bucket, ObjectKey};
 use crate::catalog::BlockEntry;
-use crate::model::{TenantId, Ulid};
+use crate::model::{ErrorKind, TenantId, Ulid};
 use crate::runtime::Cpu;
 
 /// A block's object in the bucket.
@@ -37,11 +39,34 @@ impl RangeRead for BlockObject {
     }
 }
 
+/// A block whose file is still on this machine; once it is gone, its object is read.
+#[derive(Debug)]
+struct LocalObject {
+    path: PathBuf,
+    object: BlockObject,
+    cpu: Cpu,
+}
+
+impl RangeRead for LocalObject {
+    fn read_ranges<'a>(&'a self, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>, ReadFailure>> {
+        Box::pin(async move {
+            let (path, asked) = (self.path.clone(), ranges.to_vec());
+            let read = self.cpu.run(move || read_file(&path, &asked)).await;
+            let read = read.map_err(|e| ReadFailure { kind: ErrorKind::Internal, source: Box::new(e) })?;
+            match read? {
+                Some(bytes) => Ok(bytes),
+                None => self.object.read_ranges(ranges).await,
+            }
+        })
+    }
+}
+
 /// Opens blocks once and keeps them open.
 #[derive(Debug, Clone)]
 pub(super) struct BlockReaders {
     bucket: Bucket,
     cpu: Cpu,
+    local: Option<Arc<LocalBlocks>>,
     open: moka::future::Cache<Ulid, BlockReader>,
 }
 
@@ -51,7 +76,12 @@ impl BlockReaders {
             .max_capacity(memory_bytes_max)
             .weigher(|_, reader: &BlockReader| u32::try_from(reader.memory_bytes()).unwrap_or(u32::MAX))
             .build();
-        Self { bucket, cpu, open }
+        Self { bucket, cpu, local: None, open }
+    }
+
+    /// Reads these blocks from their files.
+    pub(super) fn with_local_blocks(self, local: Arc<LocalBlocks>) -> Self {
+        Self { local: Some(local), ..self }
     }
 
     /// Returns the reader of a block, opening it if needed.
@@ -62,7 +92,12 @@ impl BlockReaders {
     ) -> Result<BlockReader, SelectError> {
         let opening = async {
             let key = ObjectKey::block(tenant, entry.id);
-            let object = Arc::new(BlockObject::new(self.bucket.clone(), key));
+            let object = BlockObject::new(self.bucket.clone(), key);
+            let local = self.local.as_ref().and_then(|local| local.path(tenant, entry.id));
+            let object: Arc<dyn RangeRead> = match local {
+                Some(path) => Arc::new(LocalObject { path, object, cpu: self.cpu.clone() }),
+                None => Arc::new(object),
+            };
             BlockReader::open(object, self.cpu.clone(), entry.size_bytes).await
         };
         let opened = self.open.try_get_with(entry.id, opening).await;

@@ -1,11 +1,12 @@
 //! Finding the series that match.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 
 use super::error::SelectError;
+use super::local_blocks::LocalBlocks;
 use super::readers::BlockReaders;
 use super::selection::{Found, Selection, Source};
 use super::tsdb_blocks::TsdbBlocks;
@@ -13,7 +14,7 @@ use super::view::CatalogView;
 use crate::bucket::Bucket;
 use crate::catalog::{BlockEntry, BlockKind};
 use crate::head::Heads;
-use crate::model::{Labels, METRIC_NAME, MatchKind, Matcher, Resolution, TenantId, TimeRange};
+use crate::model::{Labels, METRIC_NAME, MatchKind, Matcher, Resolution, TenantId, TimeRange, Ulid};
 use crate::runtime::Cpu;
 
 /// So many blocks are searched at once.
@@ -44,6 +45,7 @@ type Asked = (Source, Arc<Vec<Matcher>>);
 #[derive(Debug, Clone)]
 pub struct Selector {
     heads: Option<(Arc<Heads>, Labels)>,
+    local: Option<Arc<LocalBlocks>>,
     view: Option<Arc<CatalogView>>,
     /// Opens what the view names.
     readers: Option<BlockReaders>,
@@ -72,7 +74,7 @@ impl Selector {
         (limits, reader_bytes_max): (SelectLimits, u64),
     ) -> Self {
         let readers = BlockReaders::new(bucket, cpu.clone(), reader_bytes_max);
-        Self { heads, view, readers: Some(readers), directory: None, cpu, limits }
+        Self { heads, local: None, view, readers: Some(readers), directory: None, cpu, limits }
     }
 
     /// Makes a selector over a Prometheus data directory, whose series are a tenant's and have external labels.
@@ -84,7 +86,14 @@ impl Selector {
         limits: SelectLimits,
     ) -> Self {
         let directory = Some(DataDirectory { blocks, tenant, external_labels });
-        Self { heads: None, view: None, readers: None, directory, cpu, limits }
+        Self { heads: None, local: None, view: None, readers: None, directory, cpu, limits }
+    }
+
+    /// Also finds series in blocks that wait in files for their commit.
+    #[must_use]
+    pub fn with_local_blocks(self, local: &Arc<LocalBlocks>) -> Self {
+        let readers = self.readers.map(|readers| readers.with_local_blocks(Arc::clone(local)));
+        Self { local: Some(Arc::clone(local)), readers, ..self }
     }
 
     /// Returns the compute threads.
@@ -97,6 +106,7 @@ impl Selector {
     #[must_use]
     pub fn tenants(&self) -> Vec<TenantId> {
         let mut tenants = self.heads.as_ref().map_or_else(Vec::new, |(heads, _)| heads.tenants());
+        tenants.extend(self.local.iter().flat_map(|local| local.tenants()));
         tenants.extend(self.view.iter().flat_map(|view| view.tenants()));
         tenants.extend(self.directory.iter().map(|directory| directory.tenant.clone()));
         tenants.sort();
@@ -118,6 +128,11 @@ impl Selector {
         if let Some(directory) = self.directory_of(tenant) {
             sets.push(directory.external_labels.clone());
         }
+        for block in self.local.iter().flat_map(|local| local.of_tenant(tenant)) {
+            if !sets.contains(&block.external_labels) {
+                sets.push(block.external_labels.clone());
+            }
+        }
         if let Some(snapshot) = self.view.as_ref().and_then(|view| view.snapshot(tenant)) {
             for block in snapshot.blocks().await? {
                 if !sets.contains(&block.external_labels) {
@@ -134,14 +149,15 @@ impl Selector {
         if let Some(directory) = &self.directory {
             return Some(directory.blocks.range().start_ms);
         }
-        let view = self.view.as_ref()?;
-        let snapshots = view.tenants().into_iter().filter_map(|tenant| view.snapshot(&tenant));
+        let local = self.local.as_ref().and_then(|local| local.min_time_ms());
+        let view = self.view.iter();
+        let snapshots = view.flat_map(|view| view.tenants().into_iter().filter_map(|t| view.snapshot(&t)));
         let first = snapshots.filter_map(|snapshot| {
             let version = snapshot.version();
             let parts = version.parts.iter().map(|part| part.min_time_ms);
             version.blocks.iter().map(|block| block.min_time_ms).chain(parts).min()
         });
-        first.min()
+        first.chain(local).min()
     }
 
     /// Returns the time of each of a tenant's blocks with raw samples.
@@ -189,7 +205,7 @@ impl Selector {
         Ok(selections)
     }
 
-    /// Heads first, the catalog second: see the module's invariants.
+    /// Heads first, local blocks second, the catalog last: see the module's invariants.
     async fn sources(
         &self,
         tenant: &TenantId,
@@ -200,6 +216,10 @@ impl Selector {
             let heads = heads.of_tenant(tenant).into_iter();
             sources.extend(heads.map(|head| (external.clone(), Source::Head(head))));
         }
+        let local = self.local.as_ref().map_or_else(Vec::new, |local| local.in_range(tenant, range));
+        let served: HashSet<Ulid> = local.iter().map(|block| block.id).collect();
+        let local = local.into_iter().filter(|block| is_raw(block));
+        sources.extend(local.map(|block| (block.external_labels.clone(), Source::Unopened(block))));
         if let Some(DataDirectory { blocks, external_labels, .. }) = self.directory_of(tenant) {
             let blocks = blocks.of_range(range).map(|block| Source::Tsdb(Arc::clone(block)));
             sources.extend(blocks.map(|block| (external_labels.clone(), block)));
@@ -209,7 +229,7 @@ impl Selector {
         }
         if let Some(snapshot) = self.view.as_ref().and_then(|view| view.snapshot(tenant)) {
             for block in snapshot.blocks_in(range).await? {
-                if is_raw(&block) {
+                if is_raw(&block) && !served.contains(&block.id) {
                     sources.push((block.external_labels.clone(), Source::Unopened(block)));
                 }
             }

@@ -1,7 +1,7 @@
 //! Why a query was refused or not answered.
 
 use crate::model::{ErrorKind, TenantError};
-use crate::runtime::CpuError;
+use crate::runtime::{CpuError, MemoryFull};
 use crate::select::SelectError;
 use crate::wire::WireError;
 
@@ -36,6 +36,8 @@ pub(super) enum StoreError {
         "the query took longer than {0} ms (its own deadline or --query.timeout): ask for fewer series or a shorter time"
     )]
     Deadline(u128),
+    #[error(transparent)]
+    NoMemory(#[from] MemoryFull),
     #[error("not ready: the log is being replayed or the catalogs are being read, try again soon")]
     NotReady,
     #[error("the process is stopping")]
@@ -50,6 +52,7 @@ impl StoreError {
             Self::Wire(error) => error.kind(),
             Self::Cpu(_) => ErrorKind::Internal,
             Self::AnswerTooLarge(_) => ErrorKind::TooLarge,
+            Self::NoMemory(_) => ErrorKind::Overloaded,
             Self::Deadline(_) => ErrorKind::Cancelled,
             Self::NotReady | Self::Stopping => ErrorKind::Unavailable,
             Self::Tenant(_)

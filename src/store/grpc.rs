@@ -13,7 +13,7 @@ use super::error::StoreError;
 use super::frames::FrameEncoder;
 use super::label_sets::{Truncated, label_names, label_values};
 use super::pump::{Sink, pump};
-use super::reads::{Deadline, Found, Shared};
+use super::reads::{Deadline, Found, SERIES_BYTES, Shared};
 use super::series_list::{BatchReader, SeriesList};
 use crate::model::{Matcher, TimeRange};
 use crate::wire::WireError;
@@ -25,6 +25,9 @@ use crate::wire::store_api::{
 
 /// So many series without chunks are encoded at once.
 const LABEL_SETS_AT_ONCE: usize = 4_096;
+
+/// How long a client is given to take the reason for which its answer ends.
+pub(super) const REASON_WAIT: Duration = Duration::from_secs(10);
 
 /// `thanos.Store` over all tenants.
 #[derive(Debug)]
@@ -88,6 +91,7 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let _place = self.place().await?;
         let list = Arc::new(self.plan(request).await?);
+        let _series = self.reserve(SERIES_BYTES * list.len() as u64)?;
         let mut encoder = FrameEncoder::new(request);
         if request.skip_chunks {
             encoder = self.send_label_sets(&list, encoder, sink).await?;
@@ -139,8 +143,8 @@ impl Shared {
         let took_ms = self.clock.monotonic_ms() - started_ms;
         self.instruments.ended("Series", took_ms, outcome.as_ref().err());
         if let Err(error) = outcome {
-            // A client that has stopped reading has no use for it; the channel ends with the connection.
-            let _ = sink.send(Err(error)).await;
+            // A client that has stopped reading has no use for it; the listener cuts it off.
+            let _ = tokio::time::timeout(REASON_WAIT, sink.send(Err(error))).await;
         }
     }
 

@@ -16,8 +16,14 @@ use super::info::InfoApi;
 use super::instruments::Instruments;
 use super::settings::StoreSettings;
 use crate::model::{Labels, Matcher, TenantId, TimeRange};
-use crate::runtime::{Clock, Metrics, Shutdown};
+use crate::runtime::{Clock, MemoryReservation, MemoryUse, Metrics, Shutdown};
 use crate::select::{Grouping, SelectError, Selection, Selector, remaining_matchers};
+
+/// What a query takes beside its series: two batches of samples, and the pages that they are read from.
+const QUERY_BYTES: u64 = 4 << 20;
+
+/// What a selected series takes: its labels, and where its samples are.
+pub(super) const SERIES_BYTES: u64 = 300;
 
 /// So many tenants are searched at once.
 const TENANTS_AT_ONCE: usize = 4;
@@ -51,6 +57,13 @@ pub(super) struct Shared {
 pub(super) struct Found {
     pub(super) added: Labels,
     pub(super) selection: Selection,
+}
+
+/// A query's place among those served at once.
+#[derive(Debug)]
+pub(super) struct Place {
+    _turn: OwnedSemaphorePermit,
+    _memory: MemoryReservation,
 }
 
 /// How long a query may take.
@@ -117,9 +130,15 @@ impl Shared {
         }
     }
 
-    /// Waits for a place among the queries that are served at once.
-    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        Arc::clone(&self.places).acquire_owned().await.map_err(|_| StoreError::Stopping)
+    /// Waits for a place among the queries that are served at once, and takes the memory that any query needs.
+    pub(super) async fn place(&self) -> Result<Place, StoreError> {
+        let turn = Arc::clone(&self.places).acquire_owned().await.map_err(|_| StoreError::Stopping)?;
+        Ok(Place { _turn: turn, _memory: self.reserve(QUERY_BYTES)? })
+    }
+
+    /// Takes memory for a query until it ends.
+    pub(super) fn reserve(&self, bytes: u64) -> Result<MemoryReservation, StoreError> {
+        Ok(self.settings.memory.reserve(MemoryUse::Queries, bytes)?)
     }
 
     /// Finds the series of all tenants, matchers on added labels included.

@@ -7,14 +7,16 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::StoreError;
+use super::grpc::REASON_WAIT;
 use super::metadata::read_body;
 use super::pump::{Encode, Sink, pump};
-use super::reads::{Deadline, Shared};
+use super::reads::{Deadline, Place, SERIES_BYTES, Shared};
 use super::series_list::{Batch, BatchReader, SeriesList};
+use crate::runtime::MemoryReservation;
 use crate::tsdb::XorChunks;
 use crate::wire::remote_read::{
     ReadQuery, ReadRequest, ResponseType, SamplesAnswer, decode_request, encode_frames,
@@ -27,6 +29,9 @@ const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// The largest answer in the form of samples; the streamed form has no bound.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
+/// A sample in that form.
+const SAMPLE_BYTES: u64 = 16;
+
 const METHOD: &str = "remote_read";
 
 /// A read request whose series are found.
@@ -36,7 +41,8 @@ struct ReadPlan {
     /// Per query its series, and whether only their label sets are wanted.
     queries: Vec<(Arc<SeriesList>, bool)>,
     /// Held until the answer is sent.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+    _memory: MemoryReservation,
 }
 
 /// `POST /api/v1/read`.
@@ -95,7 +101,12 @@ impl Shared {
             lists.push((Arc::new(list), labels_only));
         }
         self.check_samples(samples)?;
-        Ok(ReadPlan { response_type, queries: lists, _place: place })
+        let series: u64 = lists.iter().map(|(list, _)| list.len() as u64).sum();
+        // The answer in samples is built whole, and compressed from there.
+        let whole = response_type == ResponseType::Samples;
+        let answer = if whole { samples.saturating_mul(2 * SAMPLE_BYTES) } else { 0 };
+        let memory = self.reserve(series * SERIES_BYTES + answer.min(2 * ANSWER_BYTES_MAX as u64))?;
+        Ok(ReadPlan { response_type, queries: lists, _place: place, _memory: memory })
     }
 
     /// Builds the one message of an answer in samples, compressed.
@@ -142,7 +153,7 @@ impl Shared {
         drop(plan);
         if let Err(error) = outcome {
             // Breaks the body off, so that the client cannot take it for whole.
-            let _ = sink.send(Err(error)).await;
+            let _ = tokio::time::timeout(REASON_WAIT, sink.send(Err(error))).await;
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::TenantId;
+use crate::runtime::Memory;
 use crate::select::SelectLimits;
 
 /// How queries are served.
@@ -21,6 +22,8 @@ pub struct StoreSettings {
     /// What one query may select over all tenants. Samples count only where a query reads them, so the selector
     /// itself must not limit them.
     pub limits: SelectLimits,
+    /// The memory budget of the process.
+    pub memory: Memory,
     /// How far back new samples may lie, where this process serves heads; none where it serves blocks only.
     pub head_max_age_ms: Option<i64>,
 }

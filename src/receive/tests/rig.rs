@@ -21,10 +21,10 @@ use crate::bucket::Bucket;
 use crate::catalog::{CatalogSettings, Catalogs};
 use crate::head::Heads;
 use crate::log::{DiskLog, Log, LogSettings, OsFiles};
-use crate::model::{Labels, Sample, TenantId, TimeRange};
+use crate::model::{ErrorKind, Labels, Sample, TenantId, TimeRange};
 use crate::receive::*;
-use crate::runtime::{Cpu, ManualClock, Metrics, Random, Shutdown, random_from_seed};
-use crate::select::{CatalogView, Grouping, SelectLimits, Selector};
+use crate::runtime::{Cpu, ManualClock, Memory, Metrics, Random, Shutdown, random_from_seed};
+use crate::select::{CatalogView, Grouping, LocalBlocks, SelectLimits, Selector};
 use crate::wire::remote_write::{Limits, Protocol, SeriesToSend, encode_request};
 use crate::wire::snappy;
 
@@ -107,6 +107,9 @@ pub(super) struct Rig {
     clock: Arc<ManualClock>,
     random: Random,
     tenant: TenantId,
+    /// See [`Rig::hand_over`].
+    hand_over: Duration,
+    local_bytes_max: u64,
 }
 
 /// A running receiver.
@@ -114,6 +117,9 @@ pub(super) struct Node {
     routes: axum::Router,
     requests: CutterRequests,
     selector: Selector,
+    heads: Arc<Heads>,
+    local: Arc<LocalBlocks>,
+    pending_dir: std::path::PathBuf,
     view: Arc<CatalogView>,
     tenant: TenantId,
     log_dir: std::path::PathBuf,
@@ -126,6 +132,7 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) samples_written: u64,
     pub(super) text: String,
+    pub(super) retry_after: Option<String>,
 }
 
 impl Rig {
@@ -136,11 +143,40 @@ impl Rig {
             clock: ManualClock::new(NOW_MS),
             random: random_from_seed(1),
             tenant: TenantId::new("t").unwrap(),
+            hand_over: Duration::ZERO,
+            local_bytes_max: 0,
         }
     }
 
     pub(super) fn set_bucket_away(&self, away: bool) {
         self.store.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Readers elsewhere need what a head held for so long after its commit.
+    pub(super) fn hand_over(self, hand_over: Duration) -> Self {
+        Self { hand_over, ..self }
+    }
+
+    /// No more than this may lie in log and waiting blocks.
+    pub(super) fn local_bytes_max(self, local_bytes_max: u64) -> Self {
+        Self { local_bytes_max, ..self }
+    }
+
+    /// Returns the files of the log.
+    pub(super) fn copy_log(&self) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+        let epochs = std::fs::read_dir(self.dir.path().join("log")).unwrap().map(|e| e.unwrap().path());
+        let folders = epochs.filter(|path| path.is_dir());
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()));
+        files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// Brings those files back in place of what is there now.
+    pub(super) fn put_log_back(&self, files: Vec<(std::path::PathBuf, Vec<u8>)>) {
+        std::fs::remove_dir_all(self.dir.path().join("log")).unwrap();
+        for (path, bytes) in files {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
     }
 
     pub(super) async fn start(&self) -> Node {
@@ -153,8 +189,10 @@ impl Rig {
             CatalogSettings::default(),
         ));
         let view = CatalogView::new(Arc::clone(&catalogs), &metrics);
-        view.refresh().await.unwrap();
-        let heads = Heads::new();
+        if !self.store.away.load(Ordering::SeqCst) {
+            view.refresh().await.unwrap();
+        }
+        let (heads, local) = (Heads::new(), LocalBlocks::new());
         let log_dir = self.dir.path().join("log");
         self.clock.advance_ms(1);
         let epoch = self.random.ulid(NOW_MS);
@@ -163,6 +201,8 @@ impl Rig {
         let target = BlockTarget {
             catalogs,
             pending_dir: self.dir.path().join("pending"),
+            local: Arc::clone(&local),
+            probe: CreateProbe::outstanding(),
             external_labels: Labels::empty(),
             receiver: "r".to_owned(),
             cpu: cpu.clone(),
@@ -174,12 +214,14 @@ impl Rig {
         let on_commit: OnCommit = Box::new(move |snapshot| installed.install(snapshot));
         let mut cutter = Cutter::new(target, Arc::clone(&heads), on_commit, &metrics);
         // So small that replay cuts between any two segments.
-        recover(segments, &heads, &mut cutter, &mut log, 1).await.unwrap();
+        let bucket_away = self.store.away.load(Ordering::SeqCst);
+        let settings = RecoverSettings { head_bytes_max: 1, bucket_away };
+        recover(segments, &heads, &mut cutter, &mut log, settings).await.unwrap();
         let figures = CommitterMetrics::new(&metrics);
         let committer =
             Committer::new(Log::Disk(log), Arc::clone(&heads), Arc::clone(&self.clock) as _, figures);
         let (commands, committer) = committer.start().unwrap();
-        let timing = CutTiming { interval: Duration::from_secs(3_600), hand_over: Duration::ZERO };
+        let timing = CutTiming { interval: Duration::from_secs(3_600), hand_over: self.hand_over };
         let ((requests, queue), stop) = (CutterRequests::channel(), Shutdown::new());
         let cutting = cutter.run(commands.clone(), timing, queue, stop.clone());
         let ingest = IngestSettings {
@@ -193,15 +235,30 @@ impl Rig {
             header: http::HeaderName::from_static("thanos-tenant"),
             default_tenant: self.tenant.clone(),
         };
+        let bound = GrowthBound { bytes_max: self.local_bytes_max, refusal: ErrorKind::Overloaded };
+        let growth = Growth::new(bound, Arc::clone(&local), &metrics);
+        tokio::spawn(growth.clone().watch(commands.clone(), stop.clone()));
+        let room = Room { memory: Memory::unlimited(), growth };
         let clock = Arc::clone(&self.clock) as _;
-        let endpoint =
-            WriteEndpoint::new((ingest, tenants), Arc::clone(&heads), commands, cpu.clone(), clock, &metrics);
+        let endpoint = WriteEndpoint::new(
+            (ingest, tenants, room),
+            Arc::clone(&heads),
+            commands,
+            cpu.clone(),
+            clock,
+            &metrics,
+        );
         let limits = (SelectLimits { series_max: 0, samples_max: 0 }, 1 << 20);
         let view_of_reads = Some(Arc::clone(&view));
+        let heads_of_node = Arc::clone(&heads);
+        let selector = Selector::new(Some((heads, Labels::empty())), view_of_reads, bucket, cpu, limits);
         Node {
             routes: endpoint.routes(),
             requests,
-            selector: Selector::new(Some((heads, Labels::empty())), view_of_reads, bucket, cpu, limits),
+            selector: selector.with_local_blocks(&local),
+            heads: heads_of_node,
+            local,
+            pending_dir: self.dir.path().join("pending"),
             view,
             tenant: self.tenant.clone(),
             log_dir,
@@ -231,8 +288,9 @@ impl Node {
         let status = response.status().as_u16();
         let written = &response.headers()["x-prometheus-remote-write-samples-written"];
         let samples_written = written.to_str().unwrap().parse().unwrap();
+        let retry_after = response.headers().get("retry-after").map(|v| v.to_str().unwrap().to_owned());
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        Answer { status, samples_written, text: String::from_utf8_lossy(&bytes).into_owned() }
+        Answer { status, samples_written, text: String::from_utf8_lossy(&bytes).into_owned(), retry_after }
     }
 
     pub(super) async fn write(&self, protocol: Protocol, batch: &[(Labels, Vec<Sample>)]) -> Answer {
@@ -272,6 +330,56 @@ impl Node {
         found
     }
 
+    /// Returns the bytes of all heads.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.heads.bytes()
+    }
+
+    /// Returns how many block files lie on this machine, and how many bytes of them are served.
+    pub(super) fn waiting(&self) -> (usize, u64) {
+        (std::fs::read_dir(&self.pending_dir).unwrap().count(), self.local.bytes())
+    }
+
+    /// Looks for new catalog versions.
+    pub(super) async fn read_catalogs(&self) {
+        self.view.refresh().await.unwrap();
+    }
+
+    /// Flips a bit in each file that waits.
+    pub(super) fn damage_waiting_files(&self) {
+        for file in std::fs::read_dir(&self.pending_dir).unwrap() {
+            let path = file.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[10] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+
+    pub(super) fn remove_pending_dir(&self) {
+        std::fs::remove_dir_all(&self.pending_dir).unwrap();
+    }
+
+    pub(super) fn make_pending_dir(&self) {
+        std::fs::create_dir(&self.pending_dir).unwrap();
+    }
+
+    /// Waits a while for the cut loop to end by itself.
+    pub(super) async fn cutter_ended(&self) -> bool {
+        for _ in 0..100 {
+            if self.cutter.is_finished() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+
+    /// Writes one sample and returns the status.
+    pub(super) async fn write_one(&self, metric: &str, ts_ms: i64) -> u16 {
+        let batch = [(series(&[("__name__", metric)]), vec![Sample::new(ts_ms, 1.0)])];
+        self.write(Protocol::V1, &batch).await.status
+    }
+
     pub(super) fn covered_epochs(&self) -> usize {
         self.view.snapshot(&self.tenant).unwrap().version().covered.len()
     }
@@ -287,6 +395,7 @@ impl Node {
     pub(super) async fn crash(self) {
         self.cutter.abort();
         let _ = self.cutter.await;
+        self.stop.start();
         drop((self.routes, self.requests, self.selector));
         self.committer.join().unwrap();
     }

@@ -60,6 +60,7 @@ pub(super) fn settings() -> StoreSettings {
         query_timeout: Duration::from_secs(60),
         query_concurrency: 4,
         limits: SelectLimits { series_max: 0, samples_max: 0 },
+        memory: crate::runtime::Memory::unlimited(),
         head_max_age_ms: Some(7 * 86_400_000),
     }
 }

@@ -1,0 +1,147 @@
+//! The bound on what a receiver keeps on its own disk while the bucket takes nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::commit::Commands;
+use super::cut::CutterRequests;
+use crate::head::Heads;
+use crate::model::ErrorKind;
+use crate::runtime::{Memory, Metrics, Shutdown};
+use crate::select::LocalBlocks;
+
+/// How often sizes are looked at; the bound is passed by what comes in within this time.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The pause after a cut for memory's sake; it doubles while cuts free too little.
+const RELIEF_PAUSE_FIRST: Duration = Duration::from_secs(1);
+const RELIEF_PAUSE_LAST: Duration = Duration::from_secs(60);
+
+/// How much may lie on disk, and what writes are told beyond it.
+#[derive(Debug, Clone, Copy)]
+pub struct GrowthBound {
+    /// Bytes of log and waiting blocks; 0 for no bound.
+    pub bytes_max: u64,
+    /// [`ErrorKind::Overloaded`] or [`ErrorKind::Unavailable`].
+    pub refusal: ErrorKind,
+}
+
+/// Why a write is not taken: the disk holds all it may.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error(
+    "{} wait on this machine for object storage, which is all that --receive.local-bytes-max allows: send again once it takes them",
+    bytesize::ByteSize(*bytes)
+)]
+pub(super) struct GrowthFull {
+    bytes: u64,
+    kind: ErrorKind,
+}
+
+impl GrowthFull {
+    pub(super) const fn kind(self) -> ErrorKind {
+        self.kind
+    }
+}
+
+/// What log and waiting blocks take on disk, against a bound; clones share it.
+#[derive(Debug, Clone)]
+pub struct Growth {
+    bound: GrowthBound,
+    /// As of the last look.
+    bytes: Arc<AtomicU64>,
+    local: Arc<LocalBlocks>,
+    figures: GrowthFigures,
+}
+
+#[derive(Debug, Clone)]
+struct GrowthFigures {
+    log_bytes: Gauge,
+    pending_bytes: Gauge,
+}
+
+impl Growth {
+    /// Starts counting; until [`Growth::watch`] runs nothing counts.
+    #[must_use]
+    pub fn new(bound: GrowthBound, local: Arc<LocalBlocks>, metrics: &Metrics) -> Self {
+        let limit: Gauge = metrics.register(
+            "local_bytes_max",
+            "What log and waiting blocks may take on disk; 0 for no bound",
+            Gauge::default(),
+        );
+        limit.set(i64::try_from(bound.bytes_max).unwrap_or(i64::MAX));
+        let figures = GrowthFigures {
+            log_bytes: metrics.register("log_bytes", "Bytes of the log on disk", Gauge::default()),
+            pending_bytes: metrics.register(
+                "pending_bytes",
+                "Bytes of blocks that wait in files for their commit, or for readers to know of it",
+                Gauge::default(),
+            ),
+        };
+        Self { bound, bytes: Arc::default(), local, figures }
+    }
+
+    /// Refuses writes while the bound is reached.
+    pub(super) fn check(&self) -> Result<(), GrowthFull> {
+        let GrowthBound { bytes_max, refusal } = self.bound;
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        if bytes_max > 0 && bytes >= bytes_max { Err(GrowthFull { bytes, kind: refusal }) } else { Ok(()) }
+    }
+
+    /// Follows the log's size until shutdown.
+    pub async fn watch(self, commands: Commands, shutdown: Shutdown) {
+        loop {
+            if let Ok(log) = commands.log_bytes().await {
+                let pending = self.local.bytes();
+                self.bytes.store(log.saturating_add(pending), Ordering::Relaxed);
+                self.figures.log_bytes.set(i64::try_from(log).unwrap_or(i64::MAX));
+                self.figures.pending_bytes.set(i64::try_from(pending).unwrap_or(i64::MAX));
+            }
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            }
+        }
+    }
+}
+
+impl CutterRequests {
+    /// Reports the heads' size to the memory budget and cuts them when it runs short, until shutdown.
+    pub async fn relieve(self, memory: Memory, heads: Arc<Heads>, shutdown: Shutdown) {
+        let (mut pause, report) = (RELIEF_PAUSE_FIRST, || memory.set_heads(heads.bytes() as u64));
+        while !shutdown.started() {
+            report();
+            let mut wait = LOOK_INTERVAL;
+            if memory.wants_a_cut() {
+                tracing::info!(
+                    head_bytes = heads.bytes(),
+                    limit_bytes = memory.limit_bytes(),
+                    "cutting early, memory runs short"
+                );
+                let cut = self.cut();
+                tokio::pin!(cut);
+                // A cut may wait for the bucket, while the heads go on growing.
+                loop {
+                    tokio::select! {
+                        () = shutdown.wait() => return,
+                        _ = &mut cut => break,
+                        () = tokio::time::sleep(LOOK_INTERVAL) => report(),
+                    }
+                }
+                report();
+                pause = if memory.wants_a_cut() {
+                    (pause * 2).min(RELIEF_PAUSE_LAST)
+                } else {
+                    RELIEF_PAUSE_FIRST
+                };
+                wait = pause;
+            }
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+use super::*;
+
+fn memory(limit_bytes: u64) -> Memory {
+    Memory::new(limit_bytes, &Metrics::new())
+}
+
+#[test]
+fn reservations_and_heads_share_one_budget_and_give_it_back() {
+    let memory = memory(1_000);
+    let first = memory.reserve(MemoryUse::Requests, 500).unwrap();
+    memory.set_heads(300);
+    let error = memory.reserve(MemoryUse::Queries, 200).unwrap_err();
+    assert!(error.to_string().contains("--memory-limit"), "{error}");
+    let second = memory.reserve(MemoryUse::Queries, 100).unwrap();
+    drop(first);
+    drop(memory.reserve(MemoryUse::Queries, 500).unwrap());
+    drop(second);
+    memory.set_heads(0);
+    assert!(memory.reserve(MemoryUse::Requests, 950).is_ok());
+}
+
+#[test]
+fn heads_are_cut_at_half_the_budget_or_when_all_is_nearly_used() {
+    let memory = memory(1_000);
+    memory.set_heads(500);
+    assert!(!memory.wants_a_cut());
+    memory.set_heads(501);
+    assert!(memory.wants_a_cut());
+    memory.set_heads(120);
+    let rest = memory.reserve(MemoryUse::Queries, 740).unwrap();
+    assert!(memory.wants_a_cut());
+    memory.set_heads(90);
+    assert!(!memory.wants_a_cut(), "a cut would free too little");
+    drop(rest);
+}
+
+#[test]
+fn what_is_resident_counts_only_while_much_of_it_is_accounted_for() {
+    let memory = memory(1_000);
+    memory.0.resident.store(960, Ordering::Relaxed);
+    memory.set_heads(200);
+    assert!(memory.reserve(MemoryUse::Requests, 10).is_ok(), "the allocator reuses what was freed");
+    memory.set_heads(300);
+    assert!(memory.reserve(MemoryUse::Requests, 10).is_err());
+}
+
+#[test]
+fn without_a_limit_nothing_is_refused_and_nothing_is_cut() {
+    let memory = Memory::unlimited();
+    memory.set_heads(u64::MAX / 2);
+    assert!(memory.reserve(MemoryUse::Requests, u64::MAX / 4).is_ok());
+    assert!(!memory.wants_a_cut());
+    assert_eq!(memory.at_most(7, 10), 7);
+}
+
+#[test]
+fn the_limit_of_a_cgroup_is_the_least_on_the_way_to_its_root() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("fs/a/b/memory.max", "max\n");
+    write("fs/a/memory.max", "4096\n");
+    write("fs/memory.max", "8192\n");
+    write("fs/memory/x/memory.limit_in_bytes", "9223372036854771712\n");
+    write("own", "0::/a/b\n5:cpu,memory:/x\n");
+    let mut limits = cgroup_limits(&folder.path().join("fs"), &folder.path().join("own"));
+    limits.sort_unstable();
+    assert_eq!(limits, [4096, 8192]);
+    assert!(cgroup_limits(folder.path(), &folder.path().join("missing")).is_empty());
+}
+
+#[test]
+fn this_machine_has_memory() {
+    assert!(default_memory_limit() > 0);
+    assert!(resident_bytes().unwrap() > 0);
+}
