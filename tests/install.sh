@@ -7,7 +7,7 @@ cache="${XDG_CACHE_HOME:-${HOME}/.cache}/perennial"
 cargo_deny_version=0.20.2
 packages=(
   prometheus prometheus-node-exporter prometheus-redis-exporter redis-server
-  prometheus-postgres-exporter postgresql victoria-metrics python3-venv
+  prometheus-postgres-exporter postgresql victoria-metrics python3-venv strace
 )
 
 install_packages() {

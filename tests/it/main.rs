@@ -19,6 +19,7 @@ mod restore;
 mod restore_serve;
 mod roles;
 mod rollback;
+mod senders;
 mod support;
 mod tidy;
 mod wal;

@@ -19,6 +19,8 @@ pub(crate) struct PrometheusConfig {
     pub(crate) scrape: Vec<(String, u16)>,
     pub(crate) scrape_itself: bool,
     pub(crate) remote_write: Option<String>,
+    /// Sends native histograms, exemplars and, every two seconds, metadata too.
+    pub(crate) send_everything: bool,
     pub(crate) remote_read: Option<String>,
     pub(crate) flags: Vec<String>,
 }
@@ -41,6 +43,11 @@ impl PrometheusConfig {
                 text,
                 "remote_write:\n  - url: {url}\n    queue_config: {{batch_send_deadline: 1s, max_samples_per_send: 2000}}"
             );
+            if self.send_everything {
+                text.push_str(
+                    "    send_exemplars: true\n    send_native_histograms: true\n    metadata_config: {send_interval: 2s}\n",
+                );
+            }
         }
         if let Some(url) = &self.remote_read {
             let _ = writeln!(text, "remote_read:\n  - url: {url}\n    read_recent: true");
