@@ -263,9 +263,10 @@ async fn beyond_the_bound_on_the_disk_writes_are_refused_until_the_bucket_takes_
     let rig = Rig::new().local_bytes_max(20_000);
     let node = rig.start().await;
     rig.set_bucket_away(true);
-    let mut taken = 0;
+    let mut taken = 0usize;
     let refused = loop {
-        let many = (0..200).map(|i| Sample::new(rig::NOW_MS - i, (taken * i) as f64 / 3.0)).collect();
+        let value = |i: i64| (taken as f64 + 1.0) * i as f64 / 3.0;
+        let many = (0..200).map(|i| Sample::new(rig::NOW_MS - i, value(i))).collect();
         let name = format!("m{taken}");
         let answer = node.write(Protocol::V1, &[(series(&[("__name__", &name)]), many)]).await;
         if answer.status != 204 {
@@ -285,7 +286,7 @@ async fn beyond_the_bound_on_the_disk_writes_are_refused_until_the_bucket_takes_
     node.flush().await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
     assert_eq!(node.write_one("up", rig::NOW_MS).await, 204, "it recovers by itself");
-    assert_eq!(node.read_all().await.len() as i64, taken + 1, "all that was acknowledged is there");
+    assert_eq!(node.read_all().await.len(), taken + 1, "all that was acknowledged is there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

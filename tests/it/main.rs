@@ -8,6 +8,7 @@ mod bench;
 mod blocks_verify;
 mod bombs;
 mod export;
+mod faults;
 mod fuzz;
 mod generated;
 mod kill;

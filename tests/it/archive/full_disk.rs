@@ -1,51 +1,13 @@
 //! Disks that run full: the store's, and the one that is restored to.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::restore::scene::{check_known, scene};
 use crate::support::{
-    ArchiverSetup, Load, TsdbOptions, TsdbServer, installed, local_bucket_config, now_ms, path_text,
-    say_skipped, time_text,
+    ArchiverSetup, Load, SmallDisk, TsdbOptions, TsdbServer, installed, local_bucket_config, now_ms,
+    path_text, time_text,
 };
-
-/// A small file system of its own, where that is permitted.
-struct SmallDisk {
-    folder: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(test: &str, kib: u32) -> Option<Self> {
-        let disk = Self { folder: tempfile::Builder::new().prefix("disk-it-").tempdir().unwrap() };
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs", path_text(disk.path())])
-            .output()
-            .is_ok_and(|output| output.status.success());
-        if !mounted {
-            say_skipped(test, "permission to mount a tmpfs");
-            return None;
-        }
-        Some(disk)
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn resize(&self, kib: u32) {
-        let option = format!("remount,size={kib}k");
-        let status = Command::new("mount").args(["-o", &option, path_text(self.path())]).status().unwrap();
-        assert!(status.success(), "mount -o {option}");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Left mounted where it is busy, which the next start of the machine ends.
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_runs_full_delays_the_archive_and_loses_nothing() {

@@ -26,7 +26,9 @@ mod remote_write;
 mod s3;
 mod samples;
 mod seed;
+mod small_disk;
 mod store_api;
+mod strace;
 mod tsdb_server;
 
 #[allow(unused_imports, reason = "the bench uses all of it")]
@@ -40,7 +42,7 @@ pub(crate) use dump::{Dump, copy_folder};
 pub(crate) use exporters::{NodeExporter, Postgres, PostgresExporter, Redis, RedisExporter};
 pub(crate) use exposition::{LATENCY_METRIC, PROBE_HELP, Probe, SCRAPES_METRIC};
 pub(crate) use fault_proxy::{Fault, FaultProxy};
-pub(crate) use http::{client, get_json};
+pub(crate) use http::{client, get_json, get_text};
 pub(crate) use load::{Book, LATE_METRIC, LOAD_METRIC, Load, now_ms};
 pub(crate) use perennial::{Perennial, Setup};
 pub(crate) use ports::free_port;
@@ -49,11 +51,13 @@ pub(crate) use prometheus::{Prometheus, PrometheusConfig};
 pub(crate) use python::Python;
 pub(crate) use recording::recording;
 pub(crate) use remote_read::{Answer, RemoteRead, read_message};
-pub(crate) use remote_write::{RemoteWrite, Series};
+pub(crate) use remote_write::{Ack, RemoteWrite, Series};
 pub(crate) use s3::S3Server;
 pub(crate) use samples::{LabelPairs, SampleSet, label_pairs};
 pub(crate) use seed::seeded;
+pub(crate) use small_disk::SmallDisk;
 pub(crate) use store_api::StoreApi;
+pub(crate) use strace::Strace;
 pub(crate) use tsdb_server::{TsdbOptions, TsdbServer};
 
 use std::io::Write;

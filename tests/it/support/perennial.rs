@@ -22,6 +22,7 @@ pub(crate) struct Setup {
     write: u16,
     flags: Vec<String>,
     bucket: Option<String>,
+    data_dir: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
 
@@ -41,6 +42,7 @@ impl Setup {
             write: free_port(),
             flags: Vec::new(),
             bucket: None,
+            data_dir: None,
             environment: Vec::new(),
         }
     }
@@ -57,6 +59,12 @@ impl Setup {
         self
     }
 
+    /// Keeps local state somewhere else.
+    pub(crate) fn data_dir_at(mut self, path: &Path) -> Self {
+        self.data_dir = Some(path.to_owned());
+        self
+    }
+
     /// Sets or clears the crash points of the next start (the `fail` crate's syntax).
     pub(crate) fn set_failpoints(&mut self, points: Option<&str>) {
         self.environment.retain(|(n, _)| n != "FAILPOINTS");
@@ -65,7 +73,7 @@ impl Setup {
 
     /// The data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data_dir.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     /// The local folder that is the bucket when none is configured.
@@ -81,6 +89,11 @@ impl Setup {
     /// A sender to this process.
     pub(crate) fn remote_write(&self) -> RemoteWrite {
         RemoteWrite::new(&self.write_url())
+    }
+
+    /// The port of remote write.
+    pub(crate) fn write_port(&self) -> u16 {
+        self.write
     }
 
     /// The address remote write goes to.

@@ -77,6 +77,8 @@ pub(crate) struct Ack {
     pub(crate) status: u16,
     /// `X-Prometheus-Remote-Write-Samples-Written`, where it came.
     pub(crate) samples_written: Option<u64>,
+    /// `Retry-After`, where it came.
+    pub(crate) retry_after: Option<String>,
     pub(crate) body: String,
 }
 
@@ -184,7 +186,10 @@ impl RemoteWrite {
         let answer = request.send().await?;
         let written = answer.headers().get("X-Prometheus-Remote-Write-Samples-Written");
         let samples_written = written.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-        Ok(Ack { status: answer.status().as_u16(), samples_written, body: answer.text().await? })
+        let retry_after =
+            answer.headers().get("Retry-After").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let status = answer.status().as_u16();
+        Ok(Ack { status, samples_written, retry_after, body: answer.text().await? })
     }
 }
 

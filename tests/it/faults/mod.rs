@@ -1,0 +1,7 @@
+//! What goes wrong around a receiver: its disk, its bucket, its clients, its memory. Real processes throughout.
+
+mod book;
+mod clients;
+mod disk;
+mod memory;
+mod outage;
