@@ -1,20 +1,13 @@
 //! The verified create, and the probe whether a store can do it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use object_store::{Error as StoreError, PutMode, PutOptions};
 
 use crate::runtime::Random;
 
+use super::attempts::{answer_of, bounded};
 use super::instruments::Operation;
 use super::{Bucket, BucketError, ObjectKey};
-
-/// How often a create is tried while the key stays absent; S3 answers 409 when two creates meet and neither landed.
-const ATTEMPTS_MAX: u32 = 6;
-
-/// The pause before the second attempt; it doubles each time.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// What became of a create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +25,8 @@ impl Bucket {
     /// # Errors
     /// A refusal of the store, or an outcome that could not be found out: the object may then still appear.
     pub async fn create(&self, key: &ObjectKey, bytes: Bytes) -> Result<Created, BucketError> {
+        // All attempts and what they read back share one budget.
+        let deadline = self.attempts.deadline();
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -42,23 +37,23 @@ impl Bucket {
                 }
                 Err(failure) => failure,
             };
-            match self.get(key).await {
+            match self.get_until(key, deadline).await {
                 Ok(found) if found == bytes => {
                     self.confirm_durable(key).await?;
                     self.confirm_lock(key).await?;
                     return Ok(Created::Stored);
                 }
                 Ok(found) => return Ok(Created::Conflict(found)),
-                Err(BucketError::NotFound { .. }) if attempts < ATTEMPTS_MAX => {
-                    tracing::debug!(%key, attempts, error = %failure, "create left nothing behind, trying again");
-                    tokio::time::sleep(PAUSE * 2u32.pow(attempts - 1)).await;
+                Err(BucketError::NotFound { .. }) if is_final(&failure) => {
+                    return Err(BucketError::of(Operation::Create, key, failure));
                 }
                 Err(BucketError::NotFound { .. }) => {
-                    return Err(BucketError::Unverified {
-                        key: key.to_string(),
-                        attempts,
-                        source: Box::new(failure),
-                    });
+                    // S3 answers 409 when two creates meet and neither landed.
+                    let more = attempts < self.attempts.patience.creates_max;
+                    if !more || !self.attempts.again(Operation::Create, attempts, deadline, &failure).await {
+                        let (key, source) = (key.to_string(), Box::new(failure));
+                        return Err(BucketError::Unverified { key, attempts, source });
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -107,14 +102,17 @@ impl Bucket {
 
     pub(super) async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes) -> Result<(), StoreError> {
         let size = bytes.len() as u64;
+        let limit = self.attempts.patience.sending(size);
         if let Some((s3, lock)) = self.locking() {
-            self.instruments.observe(Operation::Create, s3.put_if_absent(key, bytes, lock)).await?;
+            let put = bounded(limit, s3.put_if_absent(key, bytes, lock));
+            self.instruments.observe(Operation::Create, put).await?;
             self.instruments.count_bytes(Operation::Create, size);
             return Ok(());
         }
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let attributes = self.attributes.clone();
+        let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
         let path = key.path();
-        let put = self.store.put_opts(&path, bytes.into(), options);
+        let put = bounded(limit, self.store.put_opts(&path, bytes.into(), options));
         self.instruments.observe(Operation::Create, put).await?;
         self.instruments.count_bytes(Operation::Create, size);
         Ok(())
@@ -138,4 +136,10 @@ fn was_refused(error: &StoreError) -> bool {
 
 fn is_unsupported(error: &StoreError) -> bool {
     matches!(error, StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })
+        || answer_of(error).is_some_and(|answer| answer.is_unsupported())
+}
+
+/// Returns whether the store said no for a reason that another attempt would meet as well.
+fn is_final(error: &StoreError) -> bool {
+    answer_of(error).is_some_and(|answer| !answer.is_transient())
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::memory::InMemory;
+use object_store::prefix::PrefixStore;
 
+use super::attempts::{BUDGET, Patience};
+use super::hedge::HedgeSettings;
 use super::*;
 use crate::model::{ErrorKind, TenantId, Ulid};
-use crate::runtime::{ManualClock, random_from_seed};
-use failing::{FailingStore, Fault};
+use crate::runtime::{ManualClock, Metrics, random_from_seed};
+use failing::{FailingStore, Fault, ReadFault};
 
 fn tenant() -> TenantId {
     TenantId::new("team-a").unwrap()
@@ -193,6 +196,110 @@ async fn objects_are_read_listed_and_deleted() {
     assert!(text.contains("perennial_bucket_operation_failures_total{operation=\"get_ranges\"} 1"), "{text}");
 }
 
+#[tokio::test]
+async fn a_listing_goes_on_after_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = Bucket::open(&BucketConfig::filesystem(folder.path()), &Metrics::new()).unwrap();
+    let prefixed = PrefixStore::new(InMemory::new(), "p");
+    for bucket in
+        [local, Bucket::from_store(Arc::new(InMemory::new())), Bucket::from_store(Arc::new(prefixed))]
+    {
+        for n in [3, 1, 2, 5] {
+            bucket.create(&block_key(n), Bytes::from("x")).await.unwrap();
+        }
+        for (after, expected) in [(0, vec![1, 2, 3, 5]), (2, vec![3, 5]), (4, vec![5]), (5, vec![])] {
+            let listed = bucket.list_after("tenants/team-a", &block_key(after)).await.unwrap();
+            let keys: Vec<String> = expected.into_iter().map(|n| block_key(n).to_string()).collect();
+            assert_eq!(listed.into_iter().map(|o| o.key).collect::<Vec<_>>(), keys);
+        }
+    }
+}
+
+#[tokio::test]
+async fn near_ranges_share_a_request_and_come_back_as_asked() {
+    let bucket = Bucket::from_store(Arc::new(InMemory::new()));
+    let content: Vec<u8> = (0..=255).collect();
+    bucket.create(&block_key(1), Bytes::from(content.clone())).await.unwrap();
+    let ranges = [100..110, 0..4, 5..5, 108..112, 8..9, 200..256];
+    for (gap_bytes, requests, fetched_bytes) in [(0, 4, 73), (4, 3, 77), (1_000, 1, 256)] {
+        let read = bucket.read_ranges(&block_key(1), &ranges, gap_bytes).await.unwrap();
+        for (range, part) in ranges.iter().zip(&read.parts) {
+            assert_eq!(
+                part,
+                &content[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
+            );
+        }
+        assert_eq!((read.requests, read.fetched_bytes), (requests, fetched_bytes), "gap {gap_bytes}");
+    }
+    assert_eq!(bucket.read_ranges(&block_key(1), &[], 0).await.unwrap(), RangesRead::default());
+    assert!(bucket.read_ranges(&block_key(1), &[0..1, 250..257], 0).await.is_err(), "beyond the end");
+    assert!(bucket.read_ranges(&block_key(1), &[300..301], 0).await.is_err(), "after the end");
+}
+
+/// A bucket over a store that fails, with the patience that a network gets.
+fn patient_bucket() -> (Arc<FailingStore>, Bucket) {
+    let store = FailingStore::new(ManualClock::new(1_000));
+    let made = (Instruments::default(), random_from_seed(1));
+    let inner = Arc::clone(&store) as Arc<dyn ObjectStore>;
+    (store, Bucket::assemble(inner, Patience::REMOTE, HedgeSettings::OFF, made))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_is_whole_or_tried_again_and_never_short() {
+    let (store, bucket) = patient_bucket();
+    bucket.create(&block_key(1), Bytes::from("0123456789")).await.unwrap();
+    for fault in [ReadFault::Broken, ReadFault::Short, ReadFault::BreaksOff, ReadFault::Stalls] {
+        store.plan_reads(&[fault, fault]);
+        assert_eq!(bucket.get(&block_key(1)).await.unwrap(), "0123456789", "{fault:?}");
+        store.plan_reads(&[fault]);
+        let read = bucket.read_ranges(&block_key(1), &[2..5, 8..10], 0).await.unwrap();
+        assert_eq!(read.parts, ["234", "89"], "{fault:?}");
+        store.plan_reads(&[fault; 30]);
+        let error = bucket.get_ranges(&block_key(1), &[2..5]).await.unwrap_err();
+        assert!(matches!(error, BucketError::Store { operation: "read", .. }), "{fault:?}: {error}");
+        store.plan_reads(&[]);
+        // Without a network there is no second attempt, and no short answer either.
+        let plain = Bucket::from_store(Arc::clone(&store) as Arc<dyn ObjectStore>);
+        if fault != ReadFault::Stalls {
+            store.plan_reads(&[fault]);
+            assert!(plain.get(&block_key(1)).await.is_err(), "{fault:?}");
+        }
+    }
+    let requests = store.requests();
+    assert!(bucket.get_ranges(&block_key(1), &[8..11]).await.is_err());
+    assert_eq!(store.requests(), requests + 1, "what lies beyond the end is not asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_ends_within_its_budget_whatever_the_store_does() {
+    let (store, bucket) = patient_bucket();
+    store.plan_puts(&[Fault::Lost; 100]);
+    let started = tokio::time::Instant::now();
+    let error = bucket.create(&block_key(1), Bytes::from("mine")).await.unwrap_err();
+    assert!(matches!(error, BucketError::Unverified { attempts: 9, .. }), "{error:?}");
+    assert!(started.elapsed() < BUDGET, "{:?}", started.elapsed());
+    let (store, bucket) = patient_bucket();
+    store.plan_puts(&[Fault::Lost; 100]);
+    store.plan_reads(&[ReadFault::Stalls; 100]);
+    let started = tokio::time::Instant::now();
+    bucket.create(&block_key(1), Bytes::from("mine")).await.unwrap_err();
+    assert!(started.elapsed() < BUDGET * 2, "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_breaks_off_goes_on_where_it_ended() {
+    let (store, bucket) = patient_bucket();
+    for n in 0..9 {
+        bucket.create(&block_key(n), Bytes::from("x")).await.unwrap();
+    }
+    store.break_listings_after(2);
+    let listed = bucket.list("tenants/team-a").await.unwrap();
+    let keys: Vec<String> = (0..9).map(|n| block_key(n).to_string()).collect();
+    assert_eq!(listed.into_iter().map(|o| o.key).collect::<Vec<_>>(), keys);
+    store.break_listings_after(0);
+    assert!(bucket.list("tenants/team-a").await.is_err());
+}
+
 #[test]
 fn thanos_yaml_is_understood() {
     let config =
@@ -216,10 +323,11 @@ fn thanos_yaml_is_understood() {
 #[test]
 fn wrong_configuration_is_refused_by_key_and_with_what_is_allowed() {
     let s3 = |extra: &str| format!("type: S3\nconfig:\n  bucket: b\n  {extra}");
+    let azure = |extra: &str| format!("type: AZURE\nconfig:\n  container: c\n  {extra}");
     let refused = [
         ("", "type"),
-        ("type: GCS\nconfig: {}", "FILESYSTEM and S3 are allowed"),
-        ("type: SWIFT", "FILESYSTEM and S3 are allowed"),
+        ("type: GCS\nconfig: {}", "config.bucket"),
+        ("type: SWIFT", "FILESYSTEM, S3, GCS and AZURE are allowed"),
         ("type: FILESYSTEM", "directory"),
         ("type: FILESYSTEM\nconfig: {directory: /x, dir: y}", "unknown field `dir`"),
         ("type: FILESYSTEM\nconfig: {directory: /x}\nprefix: ../y", "prefix"),
@@ -232,14 +340,40 @@ fn wrong_configuration_is_refused_by_key_and_with_what_is_allowed() {
         (&s3("signature_version2: true"), "signature_version2"),
         (&s3("part_size: 1"), "part_size"),
         (&s3("bucket_lookup_type: dns"), "virtual-hosted"),
-        (&s3("sse_config: {type: SSE-C}"), "SSE-KMS"),
-        (&s3("sts_endpoint: x"), "sts_endpoint"),
+        (&s3("sse_config: {type: SSE-D}"), "SSE-KMS"),
+        (&s3("sse_config: {type: SSE-C, encryption_key: /none}"), "/none"),
+        (&s3("sse_config: {type: SSE-C}\n  insecure: true"), "https"),
+        (&s3("sse_config: {encryption_key: x}"), "SSE-C only"),
+        (&s3("sse_config: {type: SSE-KMS}"), "kms_key_id"),
+        (
+            &s3("sse_config: {type: SSE-KMS, kms_key_id: k, kms_encryption_context: {a: b}}"),
+            "kms_encryption_context",
+        ),
+        (&s3("list_objects_version: v1"), "v2"),
+        (&s3("put_user_metadata: {X-Amz-Storage-Class: GLACIER}"), "GLACIER_IR"),
+        (&s3("put_user_metadata: {X-Amz-Storage-Class: cheap}"), "STANDARD_IA"),
+        (&s3("http_config: {tls_config: {cert_file: x}}"), "cert_file"),
+        (&s3("max_retries: -1"), "max_retries"),
+        (&format!("{}\nhedging_config: {{up_to: 0}}", s3("region: r")), "hedging_config.up_to"),
+        (&format!("{}\nhedging_config: {{quantile: 90}}", s3("region: r")), "hedging_config.quantile"),
+        ("type: GCS\nconfig: {bucket: b, service_account: x}", "service_account"),
+        ("type: GCS\nconfig: {bucket: b, service_acount: x}", "unknown field `service_acount`"),
+        (&azure(""), "storage_account"),
+        (&azure("storage_account: a\n  storage_account_key: k\n  user_assigned_id: u"), "exclude each other"),
+        (&azure("storage_account: a\n  client_id: x"), "az_tenant_id"),
+        (&azure("storage_account: a\n  storage_create_container: true"), "create the container"),
+        (&azure("storage_account: a\n  endpoint: https://x"), "config.endpoint"),
+        (&azure("storage_account: a\n  pipeline_config: {try_timeout: soon}"), "try_timeout"),
+        (&azure("storage_account: a\n  contaner: x"), "unknown field `contaner`"),
+        (&azure("storage_connection_string: AccountName=a;Key=hush"), "unknown key Key"),
+        (&azure("storage_connection_string: AccountName=a"), "AccountKey"),
         (&s3("http_config: {idle_conn_timeout: soon}"), "idle_conn_timeout"),
     ];
     for (yaml, told) in refused {
         let error = BucketConfig::from_yaml(yaml).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains(told), "{yaml}: {error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
     }
 }
 

@@ -5,13 +5,15 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use object_store::{GetOptions, MultipartUpload, ObjectStore, PutMultipartOptions};
+use object_store::{MultipartUpload, PutMultipartOptions};
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
+use super::attempts::bounded;
 use super::create::Created;
 use super::instruments::Operation;
+use super::read::short;
 use super::{Bucket, BucketError, ObjectKey};
 
 /// The most parts that S3 takes, with room to spare.
@@ -34,6 +36,10 @@ impl Bucket {
         let unreadable = |source| BucketError::File { path: file.to_owned(), source };
         let size_bytes = tokio::fs::metadata(file).await.map_err(unreadable)?.len();
         if size_bytes > self.part_bytes {
+            if self.whole_puts_only {
+                let (key, limit_bytes) = (key.to_string(), self.part_bytes);
+                return Err(BucketError::TooLarge { key, size_bytes, limit_bytes });
+            }
             self.create_from_parts(key, file, size_bytes).await?;
             return self.confirm_lock(key).await;
         }
@@ -65,7 +71,8 @@ impl Bucket {
 
     async fn upload_parts(&self, key: &ObjectKey, file: &Path, size_bytes: u64) -> Result<(), BucketError> {
         let path = key.path();
-        let started = self.store.put_multipart_opts(&path, PutMultipartOptions::default());
+        let options = PutMultipartOptions { attributes: self.attributes.clone(), ..Default::default() };
+        let started = self.uploads.put_multipart_opts(&path, options);
         let failed = |e| BucketError::of(Operation::Create, key, e);
         let mut upload = self.instruments.observe(Operation::Create, started).await.map_err(failed)?;
         let part_bytes = self.part_bytes.max(size_bytes.div_ceil(PARTS_MAX));
@@ -128,9 +135,10 @@ impl Bucket {
         let unreadable = |source| BucketError::File { path: file.to_owned(), source };
         if size_bytes == found_bytes {
             let ours = hash_file(file).await.map_err(unreadable)?;
+            let hash = self.attempts.run(Operation::Get, None, || self.hash_object(key, found_bytes));
             let theirs = self
                 .instruments
-                .observe(Operation::Get, self.hash_object(key))
+                .observe(Operation::Get, hash)
                 .await
                 .map_err(|e| BucketError::of(Operation::Get, key, e))?;
             if ours == theirs {
@@ -140,12 +148,17 @@ impl Bucket {
         Err(BucketError::Occupied { key: key.to_string() })
     }
 
-    async fn hash_object(&self, key: &ObjectKey) -> object_store::Result<[u8; 32]> {
-        let mut stream = self.store.get_opts(&key.path(), GetOptions::default()).await?.into_stream();
+    async fn hash_object(&self, key: &ObjectKey, expected_bytes: u64) -> object_store::Result<[u8; 32]> {
         let mut hash = Sha256::new();
-        while let Some(chunk) = stream.try_next().await? {
+        let mut got_bytes = 0;
+        let mut stream = self.answer(Operation::Get, &key.path(), None).await?.into_stream();
+        while let Some(chunk) = bounded(self.attempts.patience.idle_max, stream.try_next()).await? {
             hash.update(&chunk);
+            got_bytes += chunk.len() as u64;
             self.instruments.count_bytes(Operation::Get, chunk.len() as u64);
+        }
+        if got_bytes != expected_bytes {
+            return Err(short(got_bytes, expected_bytes));
         }
         Ok(hash.finalize().into())
     }

@@ -17,8 +17,13 @@ impl Metrics {
 
     /// Registers a metric under `perennial_<name>` and returns it. Counters get `_total` when printed.
     pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
+        self.register_as(&format!("perennial_{name}"), help, metric)
+    }
+
+    /// Registers a metric under a name that others chose, and returns it. Counters get `_total` when printed.
+    pub fn register_as<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
         let mut registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        registry.register(format!("perennial_{name}"), help, metric.clone());
+        registry.register(name, help, metric.clone());
         metric
     }
 

@@ -2,20 +2,17 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region, SharedHttpClient};
 use aws_smithy_http_client::{Builder as HttpBuilder, tls};
-use object_store::aws::{AmazonS3, AwsCredential, AwsCredentialProvider};
+use object_store::aws::{AwsCredential, AwsCredentialProvider};
 
-use super::super::s3::{RETRIES_MAX, RETRY_BUDGET, S3Settings};
+use super::super::attempts::{BUDGET, RETRIES_MAX};
+use super::super::s3::{S3Settings, ServerSideEncryption};
 use super::super::{BucketError, Operation};
-
-/// The time that one attempt of a request may take, as with the other client.
-const ATTEMPT_BUDGET: Duration = Duration::from_secs(30);
 
 const REGION_DEFAULT: &str = "us-east-1";
 
@@ -38,17 +35,27 @@ impl S3Access {
         prefix: &str,
         region: Option<String>,
         endpoint: Option<String>,
-        store: &AmazonS3,
+        credentials: AwsCredentialProvider,
     ) -> Self {
         Self {
             settings: settings.clone(),
             prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
             region: region.unwrap_or_else(|| REGION_DEFAULT.to_owned()),
             endpoint_unknown: settings.endpoint.is_empty() && endpoint.is_some(),
-            credentials: Arc::clone(store.credentials()),
+            credentials,
             config: OnceLock::new(),
             current: Mutex::new(None),
         }
+    }
+
+    /// Returns the storage class of what is stored.
+    pub(in crate::bucket) fn storage_class(&self) -> Option<&str> {
+        self.settings.storage_class.as_deref()
+    }
+
+    /// Returns whether the store is sent a key to encrypt with.
+    pub(super) fn has_customer_key(&self) -> bool {
+        matches!(self.settings.encryption, ServerSideEncryption::Customer(_))
     }
 
     /// Returns the key as the store knows it.
@@ -96,15 +103,15 @@ impl S3Access {
                 "object locks and versions need the endpoint in config.endpoint; it is only in the environment",
             ));
         }
-        let attempts = u32::try_from(settings.retries_max.unwrap_or(RETRIES_MAX)).unwrap_or(u32::MAX);
+        let retries = settings.retries.retries_max.unwrap_or(RETRIES_MAX);
         let timeouts = TimeoutConfig::builder()
-            .operation_timeout(RETRY_BUDGET)
-            .operation_attempt_timeout(ATTEMPT_BUDGET);
+            .operation_timeout(BUDGET)
+            .operation_attempt_timeout(settings.http.answer_within(&settings.retries));
         let mut config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(self.region.clone()))
             .force_path_style(!settings.is_virtual_hosted())
-            .retry_config(RetryConfig::standard().with_max_attempts(attempts.saturating_add(1)))
+            .retry_config(RetryConfig::standard().with_max_attempts(retries.saturating_add(1)))
             .timeout_config(timeouts.build())
             .http_client(http_client(settings)?);
         // The client puts the bucket's name into the host by itself.
@@ -122,14 +129,14 @@ impl fmt::Debug for S3Access {
 }
 
 fn http_client(settings: &S3Settings) -> Result<SharedHttpClient, BucketError> {
-    if settings.skip_verify && !settings.insecure {
+    if settings.http.skip_verify && !settings.insecure {
         return Err(refused(
             "insecure_skip_verify does not go with object locks and versions: name the authority's certificate \
              in config.http_config.tls_config.ca_file",
         ));
     }
     let mut trusted = tls::TrustStore::default();
-    if let Some(file) = &settings.ca_file {
+    if let Some(file) = &settings.http.ca_file {
         let pem = std::fs::read(file)
             .map_err(|e| refused(format!("config.http_config.tls_config.ca_file {}: {e}", file.display())))?;
         trusted = trusted.with_pem_certificate(pem);

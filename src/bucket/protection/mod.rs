@@ -156,7 +156,7 @@ impl Bucket {
     /// [`Bucket::check_lock`] does, before anything is created.
     ///
     /// # Errors
-    /// A duration of nothing.
+    /// A duration of nothing, or a bucket with keys of the customer (SSE-C).
     pub fn with_unchecked_lock(
         self,
         settings: LockSettings,
@@ -164,6 +164,10 @@ impl Bucket {
     ) -> Result<Self, BucketError> {
         if settings.retain_ms <= 0 {
             let reason = "an object lock needs a duration above 0".to_owned();
+            return Err(BucketError::Config { reason });
+        }
+        if self.s3.as_ref().is_some_and(|s3| s3.has_customer_key()) {
+            let reason = "an object lock does not go with sse_config.type SSE-C: use SSE-KMS".to_owned();
             return Err(BucketError::Config { reason });
         }
         Ok(Self { lock: Some(CreateLock { settings, clock }), ..self })

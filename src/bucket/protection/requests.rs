@@ -2,7 +2,9 @@
 //! each, so all are boxed: creates pass here on their way, locked or not.
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Config;
 use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types as s3;
@@ -33,7 +35,13 @@ impl S3Access {
             ServerSideEncryption::StoreDefault => (None, None),
             ServerSideEncryption::S3 => (Some(s3::ServerSideEncryption::Aes256), None),
             ServerSideEncryption::Kms(id) => (Some(s3::ServerSideEncryption::AwsKms), Some(id.clone())),
+            ServerSideEncryption::Customer(_) => {
+                return Err(StoreError::NotSupported { source: "SSE-C does not go with locks".into() });
+            }
         };
+        let metadata = self.settings.user_metadata.clone().into_iter().collect();
+        // The verified create decides itself whether another attempt is due.
+        let once = Config::builder().retry_config(RetryConfig::disabled());
         let put = client
             .put_object()
             .bucket(&self.settings.bucket)
@@ -46,7 +54,11 @@ impl S3Access {
             .object_lock_retain_until_date(DateTime::from_millis(lock.until_ms))
             .set_server_side_encryption(encryption)
             .set_ssekms_key_id(kms_key_id)
-            .body(bytes.into());
+            .set_storage_class(self.storage_class().map(s3::StorageClass::from))
+            .set_metadata(Some(metadata))
+            .body(bytes.into())
+            .customize()
+            .config_override(once);
         Box::pin(put.send()).await.map(drop).map_err(|e| store_error(&self.full_key(key), e))
     }
 

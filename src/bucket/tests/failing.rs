@@ -7,12 +7,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, future};
+use futures::{StreamExt, TryStreamExt, future, stream};
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use crate::runtime::{Clock, Random};
@@ -36,6 +37,19 @@ pub(crate) enum Fault {
     ConditionIgnored,
 }
 
+/// What goes wrong with the answer to one read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadFault {
+    /// There is none.
+    Broken,
+    /// It ends early, as if it were whole.
+    Short,
+    /// It breaks off.
+    BreaksOff,
+    /// It begins and then nothing more comes.
+    Stalls,
+}
+
 pub(crate) struct FailingStore {
     inner: InMemory,
     clock: Arc<dyn Clock>,
@@ -45,6 +59,10 @@ pub(crate) struct FailingStore {
 struct State {
     /// Faults of the next puts, first to come first.
     planned: VecDeque<Fault>,
+    /// Faults of the next reads.
+    planned_reads: VecDeque<ReadFault>,
+    /// After so many objects each listing breaks off.
+    listed_max: Option<usize>,
     /// Random faults: the source and how many of 100 requests fail.
     random: Option<(Random, u64)>,
     late: Vec<(Path, PutPayload, PutOptions)>,
@@ -58,6 +76,8 @@ impl FailingStore {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         let state = State {
             planned: VecDeque::new(),
+            planned_reads: VecDeque::new(),
+            listed_max: None,
             random: None,
             late: Vec::new(),
             stored_at_ms: HashMap::new(),
@@ -69,6 +89,15 @@ impl FailingStore {
 
     pub(crate) fn plan_puts(&self, faults: &[Fault]) {
         self.state().planned.extend(faults);
+    }
+
+    /// Plans the faults of the next reads, in place of those planned before.
+    pub(crate) fn plan_reads(&self, faults: &[ReadFault]) {
+        self.state().planned_reads = faults.iter().copied().collect();
+    }
+
+    pub(crate) fn break_listings_after(&self, objects: usize) {
+        self.state().listed_max = Some(objects);
     }
 
     pub(crate) fn fail_at_random(&self, random: Random, percent: u64) {
@@ -146,8 +175,35 @@ impl FailingStore {
     }
 }
 
+/// A connection that broke, as the clients of real stores tell it.
 fn broken() -> Error {
-    Error::Generic { store: "failing", source: "connection reset".into() }
+    let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let source = Box::new(HttpError::new(HttpErrorKind::Interrupted, reset));
+    Error::Generic { store: "failing", source }
+}
+
+/// Ends a listing in a failure where it has more than so many objects.
+fn break_off(
+    listing: BoxStream<'static, Result<ObjectMeta>>,
+    max: usize,
+) -> BoxStream<'static, Result<ObjectMeta>> {
+    let numbered = listing.take(max + 1).enumerate();
+    numbered.map(move |(n, meta)| if n < max { meta } else { Err(broken()) }).boxed()
+}
+
+impl ReadFault {
+    async fn spoil(self, found: GetResult) -> Result<GetResult> {
+        let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
+        let whole = found.bytes().await?;
+        let start = Ok(whole.slice(..whole.len() / 2));
+        let body = match self {
+            Self::Broken => return Err(broken()),
+            Self::Short => stream::iter([start]).boxed(),
+            Self::BreaksOff => stream::iter([start, Err(broken())]).boxed(),
+            Self::Stalls => stream::iter([start]).chain(stream::pending()).boxed(),
+        };
+        Ok(GetResult { payload: GetResultPayload::Stream(body), meta, range, attributes })
+    }
 }
 
 #[async_trait]
@@ -186,7 +242,12 @@ impl ObjectStore for FailingStore {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         self.before_read().await?;
-        self.inner.get_opts(path, options).await
+        let found = self.inner.get_opts(path, options).await?;
+        let fault = self.state().planned_reads.pop_front();
+        match fault {
+            None => Ok(found),
+            Some(fault) => fault.spoil(found).await,
+        }
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -205,7 +266,25 @@ impl ObjectStore for FailingStore {
             meta
         };
         let visible = move |meta: &ObjectMeta| future::ready(!hidden.contains(&meta.location));
-        self.inner.list(prefix).try_filter(visible).map_ok(dated).boxed()
+        let listed_max = state.listed_max;
+        let listing = self.inner.list(prefix).try_filter(visible).map_ok(dated);
+        match listed_max {
+            None => listing.boxed(),
+            Some(max) => break_off(listing.boxed(), max),
+        }
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        let listed_max = self.state().listed_max;
+        let listing = self.inner.list_with_offset(prefix, offset);
+        match listed_max {
+            None => listing.boxed(),
+            Some(max) => break_off(listing.boxed(), max),
+        }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

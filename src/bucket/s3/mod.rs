@@ -1,20 +1,26 @@
 //! Opening an S3 bucket.
+//!
+//! Owns the settings of S3, the two clients of the object store crate (one for single requests, which the bucket's own
+//! attempts try again, and one for uploads in parts, which tries each part by itself), and where credentials come from:
+//! the configuration, else the environment (keys, web identity, container), else the shared credentials file, else the
+//! machine's role.
 
-use std::path::PathBuf;
-use std::time::Duration;
+mod credentials;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum};
-use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::{Attribute, Attributes};
 
 use super::BucketError;
-use super::config::Secret;
+use super::config::{HttpSettings, RetrySettings, Secret, no_retries};
+use super::instruments::Instruments;
+use super::open::Remote;
 use super::protection::S3Access;
+use super::transport::Connector;
 
-/// Retries of one request; together with [`RETRY_BUDGET`] this ends before a cut of the head gives up.
-pub(super) const RETRIES_MAX: usize = 8;
-
-/// The time that all attempts of one request may take.
-pub(super) const RETRY_BUDGET: Duration = Duration::from_secs(60);
+use credentials::SharedFile;
 
 /// The checked settings of an S3 bucket.
 #[derive(Debug, Clone)]
@@ -27,17 +33,23 @@ pub(super) struct S3Settings {
     pub(super) access_key: String,
     pub(super) secret_key: Secret,
     pub(super) session_token: Secret,
+    pub(super) sts_endpoint: String,
     pub(super) insecure: bool,
-    pub(super) skip_verify: bool,
-    pub(super) ca_file: Option<PathBuf>,
-    pub(super) idle_timeout_ms: Option<i64>,
-    pub(super) idle_connections_max: Option<usize>,
+    pub(super) http: HttpSettings,
+    pub(super) retries: RetrySettings,
     pub(super) part_bytes: Option<u64>,
-    pub(super) retries_max: Option<usize>,
+    /// Whether a file goes up as one put, whatever its size.
+    pub(super) whole_puts_only: bool,
     pub(super) lookup: Lookup,
     pub(super) encryption: ServerSideEncryption,
     /// Whether each request carries a checksum of its body, which a bucket with a default lock demands.
     pub(super) checksums: bool,
+    /// The class of every object; none leaves it to the store.
+    pub(super) storage_class: Option<String>,
+    /// What every object is stored with beside its bytes.
+    pub(super) user_metadata: BTreeMap<String, String>,
+    /// Whether each request is logged.
+    pub(super) traced: bool,
 }
 
 /// Where the bucket's name stands in a request.
@@ -54,16 +66,43 @@ pub(super) enum ServerSideEncryption {
     StoreDefault,
     S3,
     Kms(String),
+    /// With a key that comes with each request, as base64.
+    Customer(Secret),
 }
 
-/// Opens the bucket: the store, and what reaches its locks and versions. Nothing is sent yet.
-pub(super) fn open(settings: &S3Settings, prefix: &str) -> Result<(AmazonS3, S3Access), BucketError> {
+/// Opens the bucket: the clients, and what reaches its locks and versions. Nothing is sent yet.
+pub(super) fn open(
+    settings: &S3Settings,
+    prefix: &str,
+    instruments: &Instruments,
+) -> Result<(Remote, S3Access), BucketError> {
+    let refused = |e: object_store::Error| BucketError::Config { reason: e.to_string() };
     let builder = builder(settings)?;
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
     let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-    let store = builder.build().map_err(|e| BucketError::Config { reason: e.to_string() })?;
-    let s3 = S3Access::new(settings, prefix, region, endpoint, &store);
-    Ok((store, s3))
+    let connector = Connector {
+        instruments: instruments.clone(),
+        answer_within: settings.http.answer_within(&settings.retries),
+        judged: true,
+        traced: settings.traced,
+    };
+    let single = builder.clone().with_retry(no_retries()).with_http_connector(connector.clone());
+    let store = single.build().map_err(refused)?;
+    let in_parts = builder
+        .with_credentials(Arc::clone(store.credentials()))
+        .with_retry(settings.retries.of_uploads())
+        .with_http_connector(Connector { judged: false, ..connector });
+    let uploads = in_parts.build().map_err(refused)?;
+    let s3 = S3Access::new(settings, prefix, region, endpoint, Arc::clone(store.credentials()));
+    let remote = Remote {
+        store: Arc::new(store),
+        uploads: Arc::new(uploads),
+        root: format!("s3://{}/", settings.bucket),
+        part_bytes: settings.part_bytes,
+        attributes: settings.attributes(),
+        patience: settings.http.patience(&settings.retries),
+    };
+    Ok((remote, s3))
 }
 
 fn builder(settings: &S3Settings) -> Result<AmazonS3Builder, BucketError> {
@@ -80,7 +119,14 @@ fn builder(settings: &S3Settings) -> Result<AmazonS3Builder, BucketError> {
             builder.with_token(&settings.session_token.0)
         }
     } else {
-        AmazonS3Builder::from_env()
+        let builder = match settings.sts_endpoint.as_str() {
+            "" => AmazonS3Builder::from_env(),
+            address => AmazonS3Builder::from_env().with_config(AmazonS3ConfigKey::StsEndpoint, address),
+        };
+        match SharedFile::of_environment()? {
+            Some(file) => builder.with_credentials(Arc::new(file)),
+            None => builder,
+        }
     };
     let virtual_hosted = settings.is_virtual_hosted();
     if let Some(url) = settings.endpoint_url(virtual_hosted) {
@@ -96,6 +142,7 @@ fn builder(settings: &S3Settings) -> Result<AmazonS3Builder, BucketError> {
             Err(e) => return Err(refused(e)),
         },
         ServerSideEncryption::Kms(key_id) => builder.with_sse_kms_encryption(key_id),
+        ServerSideEncryption::Customer(key) => builder.with_ssec_encryption(&key.0),
     };
     if settings.checksums {
         builder = builder.with_checksum_algorithm(Checksum::SHA256);
@@ -104,8 +151,7 @@ fn builder(settings: &S3Settings) -> Result<AmazonS3Builder, BucketError> {
         .with_bucket_name(&settings.bucket)
         .with_virtual_hosted_style_request(virtual_hosted)
         .with_allow_http(settings.insecure)
-        .with_client_options(client_options(settings)?)
-        .with_retry(retry_config(settings)))
+        .with_client_options(settings.http.client_options(settings.insecure)?))
 }
 
 impl S3Settings {
@@ -120,6 +166,18 @@ impl S3Settings {
                 amazon && !self.bucket.contains('.')
             }
         }
+    }
+
+    /// Returns what every object is stored with.
+    fn attributes(&self) -> Attributes {
+        let mut attributes = Attributes::new();
+        for (key, value) in &self.user_metadata {
+            attributes.insert(Attribute::Metadata(key.clone().into()), value.clone().into());
+        }
+        if let Some(class) = &self.storage_class {
+            attributes.insert(Attribute::StorageClass, class.clone().into());
+        }
+        attributes
     }
 
     pub(super) fn endpoint_url(&self, virtual_hosted: bool) -> Option<String> {
@@ -139,35 +197,5 @@ impl S3Settings {
         let host = self.endpoint.strip_suffix(".amazonaws.com")?;
         let region = host.strip_prefix("s3.dualstack.").or_else(|| host.strip_prefix("s3."))?;
         Some(region.to_owned())
-    }
-}
-
-fn client_options(settings: &S3Settings) -> Result<ClientOptions, BucketError> {
-    let mut options = ClientOptions::new()
-        .with_allow_http(settings.insecure)
-        .with_allow_invalid_certificates(settings.skip_verify);
-    if let Some(ms) = settings.idle_timeout_ms {
-        options = options.with_pool_idle_timeout(Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-    }
-    if let Some(max) = settings.idle_connections_max {
-        options = options.with_pool_max_idle_per_host(max);
-    }
-    if let Some(file) = &settings.ca_file {
-        let refused = |reason: String| BucketError::Config {
-            reason: format!("config.http_config.tls_config.ca_file {}: {reason}", file.display()),
-        };
-        let pem = std::fs::read(file).map_err(|e| refused(e.to_string()))?;
-        for certificate in Certificate::from_pem_bundle(&pem).map_err(|e| refused(e.to_string()))? {
-            options = options.with_root_certificate(certificate);
-        }
-    }
-    Ok(options)
-}
-
-fn retry_config(settings: &S3Settings) -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig::default(),
-        max_retries: settings.retries_max.unwrap_or(RETRIES_MAX),
-        retry_timeout: RETRY_BUDGET,
     }
 }
