@@ -137,12 +137,26 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
             }
         }
     }
-    base.readiness.set(false);
     stop_writes.start();
     let written = writing.await.map_err(defect)?;
+    if role == WriteRole::Receive && written.is_ok() {
+        hand_over_to_stores(&mut read_side, args.catalog.refresh * 2).await;
+    }
+    base.readiness.set(false);
     base.shutdown.start();
     jobs.await.map_err(defect)?;
     read_side.ended().await?;
     print_line("stopped");
     written
+}
+
+/// Goes on answering queries until stores must have seen the last commit: samples that were acknowledged would be
+/// missing between the two. A second signal ends it at once.
+async fn hand_over_to_stores(read_side: &mut ReadSide, wait: Duration) {
+    tracing::info!(seconds = wait.as_secs_f64(), "serving reads until stores have seen the last commit");
+    tokio::select! {
+        () = tokio::time::sleep(wait) => {}
+        _ = stop_signal() => {}
+        _ = read_side.first_end() => {}
+    }
 }

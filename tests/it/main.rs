@@ -21,6 +21,7 @@ mod restore_serve;
 mod roles;
 mod rollback;
 mod senders;
+mod several;
 mod support;
 mod tidy;
 mod wal;

@@ -116,6 +116,11 @@ impl Setup {
         StoreApi::connect(self.grpc).await
     }
 
+    /// A StoreAPI client of this process, which may be away.
+    pub(crate) async fn try_store_api(&self) -> Result<StoreApi, tonic::transport::Error> {
+        StoreApi::try_connect(self.grpc).await
+    }
+
     /// A URL on the HTTP port.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.http)

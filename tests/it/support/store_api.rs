@@ -80,9 +80,18 @@ pub(crate) struct StoreApi {
 
 impl StoreApi {
     pub(crate) async fn connect(port: u16) -> Self {
+        Self::try_connect(port).await.unwrap_or_else(|e| panic!("gRPC port {port}: {e:?}"))
+    }
+
+    /// Connects to a process that may be away.
+    pub(crate) async fn try_connect(port: u16) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
-        let channel = endpoint.connect().await.unwrap_or_else(|e| panic!("gRPC port {port}: {e:?}"));
-        Self { channel }
+        Ok(Self { channel: endpoint.connect().await? })
+    }
+
+    /// Returns every sample inside `[start, end]` of a process that may be away.
+    pub(crate) async fn try_all(&self, start_ms: i64, end_ms: i64) -> Result<SampleSet, tonic::Status> {
+        self.try_matching(&[(2, "__name__", ".+")], start_ms, end_ms, &[]).await
     }
 
     /// Returns every sample inside `[start, end]`, checking order, hashes and bounds of what comes.
@@ -98,6 +107,17 @@ impl StoreApi {
         end_ms: i64,
         without_replica_labels: &[&str],
     ) -> SampleSet {
+        let matching = self.try_matching(matchers, start_ms, end_ms, without_replica_labels).await;
+        matching.unwrap_or_else(|e| panic!("Series: {e:?}"))
+    }
+
+    async fn try_matching(
+        &self,
+        matchers: &[(i32, &str, &str)],
+        start_ms: i64,
+        end_ms: i64,
+        without_replica_labels: &[&str],
+    ) -> Result<SampleSet, tonic::Status> {
         let request = SeriesRequest {
             min_ms: start_ms,
             max_ms: end_ms,
@@ -122,9 +142,9 @@ impl StoreApi {
                 previous = Some(labels);
             }
         })
-        .await;
+        .await?;
         set.series.retain(|_, samples| !samples.is_empty());
-        set
+        Ok(set)
     }
 
     /// Asks for everything inside `[start, end]` and only counts the samples that the chunks say they hold.
@@ -144,20 +164,26 @@ impl StoreApi {
                 samples += usize::from(u16::from_be_bytes([chunk.data[0], chunk.data[1]]));
             }
         })
-        .await;
+        .await
+        .unwrap_or_else(|e| panic!("Series: {e:?}"));
         samples
     }
 
-    async fn frames(&self, request: SeriesRequest, mut on_frame: impl FnMut(SeriesResponse)) {
+    async fn frames(
+        &self,
+        request: SeriesRequest,
+        mut on_frame: impl FnMut(SeriesResponse),
+    ) -> Result<(), tonic::Status> {
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
-        grpc.ready().await.unwrap();
+        grpc.ready().await.map_err(|e| tonic::Status::unavailable(e.to_string()))?;
         let codec = ProstCodec::<SeriesRequest, SeriesResponse>::default();
         let path = PathAndQuery::from_static("/thanos.Store/Series");
         let answer = grpc.server_streaming(tonic::Request::new(request), path, codec).await;
-        let mut stream = answer.unwrap_or_else(|e| panic!("Series: {e:?}")).into_inner();
-        while let Some(frame) = stream.message().await.unwrap_or_else(|e| panic!("Series: {e:?}")) {
+        let mut stream = answer?.into_inner();
+        while let Some(frame) = stream.message().await? {
             on_frame(frame);
         }
+        Ok(())
     }
 }
 
