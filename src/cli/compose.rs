@@ -148,6 +148,12 @@ impl Base {
         Self::start(common, CatalogSettings::default(), false).await
     }
 
+    /// Says in the log and in a metric what the bucket does for its objects, as soon as it tells.
+    pub(super) fn announce_bucket(&self) {
+        let bucket = self.bucket.clone();
+        tokio::spawn(async move { bucket.announce().await });
+    }
+
     /// Makes the selector over heads, blocks or both.
     pub(super) fn selector(
         &self,

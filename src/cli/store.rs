@@ -38,6 +38,7 @@ pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
     args.common.start_logging();
     let jobs = args.jobs.read()?;
     let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
+    base.announce_bucket();
     let scheduler = role_scheduler(&base, &args.common, jobs).await?;
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;

@@ -61,6 +61,7 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     let external_labels = args.ingest.external_labels(&args.tenants.tenant_label)?;
     let jobs = args.jobs.read()?;
     let (base, bucket_away) = Base::start_writer(&args.common, args.ingest.history.settings()?).await?;
+    base.announce_bucket();
     let scheduler = role_scheduler(&base, &args.common, jobs).await?;
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;
