@@ -332,8 +332,13 @@ impl ReadSide {
     pub(super) fn open(&mut self, process: &Process, reads: &Reads) {
         self.late.open(reads.http_routes());
         if let Some(listener) = self.grpc.take() {
-            let serving =
-                serve_grpc(listener, reads.grpc_routes(), STORE_API_DESCRIPTORS, process.shutdown.clone());
+            let serving = serve_grpc(
+                listener,
+                reads.grpc_routes(),
+                STORE_API_DESCRIPTORS,
+                process.cpu.clone(),
+                process.shutdown.clone(),
+            );
             self.tasks.spawn(async move {
                 serving
                     .await

@@ -52,10 +52,11 @@ impl WriteRole {
     }
 }
 
-pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Failure> {
+pub(super) async fn run(role: WriteRole, mut args: WriteRoleArgs) -> Result<(), Failure> {
     args.common.start_logging();
     args.ingest.check()?;
     let external_labels = args.ingest.external_labels(&args.tenants.tenant_label)?;
+    args.query.hide_too(&args.ingest.replica_labels);
     let jobs = args.jobs.read()?;
     let base = Base::start(&args.common, args.ingest.history.settings()?, true).await?;
     let scheduler = role_scheduler(&base, &args.common, jobs).await?;

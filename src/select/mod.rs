@@ -20,6 +20,7 @@
 //! It persists nothing. It knows no protocol: inclusive bounds, tenants as labels and chunk encodings belong above.
 
 mod error;
+mod kinds;
 mod readers;
 mod selection;
 mod selector;
@@ -30,6 +31,7 @@ mod view;
 mod tests;
 
 pub use error::SelectError;
+pub use kinds::FoundExemplars;
 pub use selection::Selection;
 pub use selector::{Grouping, SelectLimits, Selector, remaining_matchers};
 pub use tsdb_blocks::TsdbBlocks;

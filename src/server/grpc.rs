@@ -7,7 +7,8 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use super::http::Listener;
-use crate::runtime::Shutdown;
+use super::snappy::SnappyLayer;
+use crate::runtime::{Cpu, Shutdown};
 
 /// Idle connections are probed this often, so that vanished clients do not hold streams.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -15,7 +16,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long streams may still run after shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Serves StoreAPI services together with gRPC health (`""` is serving) and reflection over `descriptors`.
+/// Serves StoreAPI services together with gRPC health (`""` is serving) and reflection over `descriptors`. Messages may
+/// come compressed with snappy, and are answered so.
 ///
 /// # Errors
 /// A descriptor set that does not read, or the transport's failure.
@@ -23,6 +25,7 @@ pub async fn serve_grpc(
     listener: Listener,
     services: Routes,
     descriptors: &'static [u8],
+    cpu: Cpu,
     shutdown: Shutdown,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -41,6 +44,7 @@ pub async fn serve_grpc(
     let serve = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .tcp_nodelay(true)
+        .layer(SnappyLayer(cpu))
         .add_routes(routes)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener.inner), async move {
             signal.wait().await;

@@ -13,6 +13,7 @@
 mod admin;
 mod grpc;
 mod http;
+mod snappy;
 
 #[cfg(test)]
 mod tests;

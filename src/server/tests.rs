@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::ErrorKind;
-use crate::runtime::{Metrics, Shutdown};
+use crate::runtime::{Cpu, Metrics, Shutdown};
 
 async fn start(flush: Option<FlushCall>) -> (String, LateRoutes, Readiness, Shutdown) {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -60,7 +60,13 @@ async fn grpc_says_that_it_serves_and_what() {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (url, shutdown) = (format!("http://{}", listener.address()), Shutdown::new());
     let descriptors = crate::wire::store_api::STORE_API_DESCRIPTORS;
-    tokio::spawn(serve_grpc(listener, tonic::service::Routes::default(), descriptors, shutdown.clone()));
+    tokio::spawn(serve_grpc(
+        listener,
+        tonic::service::Routes::default(),
+        descriptors,
+        Cpu::start(1).unwrap(),
+        shutdown.clone(),
+    ));
     let channel = tonic::transport::Endpoint::new(url).unwrap().connect().await.unwrap();
     let mut health = HealthClient::new(channel.clone());
     let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
