@@ -48,7 +48,7 @@ pub(super) async fn run(BucketCommand::Info(args): BucketCommand) -> Result<(), 
         }
         Output::Table => {
             let mut table = Table::new();
-            table.load_preset(presets::NOTHING);
+            table.load_style(presets::NOTHING);
             let rows = [
                 ("provider", info.provider),
                 ("location", &info.location),

@@ -450,9 +450,9 @@ impl ReadSide {
         self.late.open(reads.http_routes());
         if let Some(listener) = self.grpc.take() {
             let (routes, limits) = (reads.grpc_routes(), self.connections.clone());
-            let shutdown = process.shutdown.clone();
+            let (cpu, shutdown) = (process.cpu.clone(), process.shutdown.clone());
             self.tasks.spawn(async move {
-                serve_grpc(listener, routes, STORE_API_DESCRIPTORS, &limits, shutdown)
+                serve_grpc(listener, (routes, STORE_API_DESCRIPTORS), &limits, cpu, shutdown)
                     .await
                     .map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the gRPC listener: {e}")))
             });

@@ -235,6 +235,10 @@ pub(super) struct QueryArgs {
     /// How many queries are served at once; further ones wait.
     #[arg(long = "query.max-concurrency", default_value_t = 20, value_name = "N")]
     pub(super) query_concurrency: usize,
+    /// Label that tells HA replicas apart, hidden where an HTTP query asks for dedup=true; may be given several times.
+    /// StoreAPI clients name such labels themselves.
+    #[arg(long = "query.replica-label", value_name = "NAME")]
+    pub(super) replica_labels: Vec<String>,
     /// Most series that one query may select; 0 for no limit.
     #[arg(long = "store.limits.request-series", default_value_t = 0, value_name = "N")]
     request_series: usize,
@@ -244,6 +248,13 @@ pub(super) struct QueryArgs {
 }
 
 impl QueryArgs {
+    /// Hides further labels of replicas on demand.
+    pub(super) fn hide_too(&mut self, replica_labels: &[String]) {
+        let new: Vec<String> =
+            replica_labels.iter().filter(|name| !self.replica_labels.contains(name)).cloned().collect();
+        self.replica_labels.extend(new);
+    }
+
     pub(super) fn limits(&self) -> SelectLimits {
         SelectLimits { series_max: self.request_series, samples_max: self.request_samples }
     }
@@ -286,6 +297,10 @@ pub(super) struct IngestArgs {
     /// External label, `name="value"`, that identifies this producer; may be given several times.
     #[arg(long = "label", value_name = "NAME=\"VALUE\"", value_parser = label)]
     labels: Vec<(String, String)>,
+    /// Which --label tells this receiver's HA replica apart; may be given several times. It is hidden like those of
+    /// --query.replica-label, which also takes labels of incoming series.
+    #[arg(long = "receive.replica-label", value_name = "NAME")]
+    pub(super) replica_labels: Vec<String>,
     /// How far back samples may lie.
     #[arg(long = "ingest.max-age", default_value = "7d", value_name = "DURATION", value_parser = duration)]
     max_age: Duration,
@@ -383,13 +398,21 @@ impl IngestArgs {
         Err(Failure::new(ErrorKind::Invalid, message))
     }
 
-    /// Returns the external labels; none may be the tenant's.
+    /// Returns the external labels; none may be the tenant's, and those of replicas must be among them.
     pub(super) fn external_labels(&self, tenant_label: &str) -> Result<Labels, Failure> {
         let invalid = |reason: String| Failure::new(ErrorKind::Invalid, format!("--label: {reason}"));
         if self.labels.iter().any(|(name, _)| name == tenant_label) {
             return Err(invalid(format!(
                 "{tenant_label:?} is the tenant's label (--receive.tenant-label-name): choose another name"
             )));
+        }
+        let is_label = |name: &String| self.labels.iter().any(|(own, _)| own == name);
+        if let Some(name) = self.replica_labels.iter().find(|name| !is_label(name)) {
+            let message = format!(
+                "--receive.replica-label {name}: no --label has that name; give --label '{name}=\"...\"' with a value that \
+                 no other replica has, or --query.replica-label {name} if it is a label of incoming series"
+            );
+            return Err(Failure::new(ErrorKind::Invalid, message));
         }
         Labels::from_pairs(self.labels.iter().map(|(n, v)| (n, v))).map_err(|e| invalid(e.to_string()))
     }

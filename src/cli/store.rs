@@ -78,6 +78,7 @@ pub(super) fn reads(
         tenant_label: tenants.tenant_label.clone(),
         tenant_header: tenants.tenant_header.clone(),
         default_tenant: tenants.default_tenant.clone(),
+        replica_labels: query.replica_labels.clone(),
         query_timeout: query.query_timeout,
         query_concurrency: query.query_concurrency,
         limits: query.limits(),

@@ -55,10 +55,11 @@ impl WriteRole {
     }
 }
 
-pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Failure> {
+pub(super) async fn run(role: WriteRole, mut args: WriteRoleArgs) -> Result<(), Failure> {
     args.common.start_logging();
     args.ingest.check()?;
     let external_labels = args.ingest.external_labels(&args.tenants.tenant_label)?;
+    args.query.hide_too(&args.ingest.replica_labels);
     let jobs = args.jobs.read()?;
     let (base, bucket_away) = Base::start_writer(&args.common, args.ingest.history.settings()?).await?;
     base.announce_bucket();

@@ -1,0 +1,192 @@
+//! gRPC messages compressed with `snappy`, which Thanos speaks and tonic does not.
+//!
+//! Stands before the services: decompresses what a client sends so, and compresses the answer to it, as servers of Go
+//! do. A client that sends plain messages gets plain ones.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::Stream;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use crate::runtime::Cpu;
+use crate::wire::snappy_stream;
+use crate::wire::store_api::REQUEST_BYTES_MAX;
+
+const ENCODING: &str = "grpc-encoding";
+const SNAPPY: &str = "snappy";
+
+/// Before a message stand whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+
+/// Larger messages are compressed on a compute thread.
+const INLINE_BYTES_MAX: usize = 16 << 10;
+
+/// Adds the compression to a service.
+#[derive(Debug, Clone)]
+pub(super) struct SnappyLayer(pub(super) Cpu);
+
+impl<S> Layer<S> for SnappyLayer {
+    type Service = SnappyService<S>;
+
+    fn layer(&self, inner: S) -> SnappyService<S> {
+        SnappyService { inner, cpu: self.0.clone() }
+    }
+}
+
+/// A service that takes and sends compressed messages.
+#[derive(Debug, Clone)]
+pub(super) struct SnappyService<S> {
+    inner: S,
+    cpu: Cpu,
+}
+
+impl<S> Service<Request<Body>> for SnappyService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let is_snappy = request.headers().get(ENCODING).is_some_and(|value| value == SNAPPY);
+        if !is_snappy {
+            return Box::pin(self.inner.call(request));
+        }
+        request.headers_mut().remove(ENCODING);
+        let cpu = self.cpu.clone();
+        let answer = self.inner.call(request.map(|body| transform(body, Direction::Decompress)));
+        Box::pin(async move {
+            let mut response = answer.await?;
+            // An answer without messages has its status among the headers.
+            if !response.headers().contains_key("grpc-status") {
+                response.headers_mut().insert(ENCODING, HeaderValue::from_static(SNAPPY));
+                response = response.map(|body| transform(body, Direction::Compress(cpu)));
+            }
+            Ok(response)
+        })
+    }
+}
+
+#[derive(Debug)]
+enum Direction {
+    Decompress,
+    Compress(Cpu),
+}
+
+/// What a body consists of.
+enum Part {
+    Message { compressed: bool, data: Bytes },
+    Trailers(HeaderMap),
+}
+
+/// Takes a body apart.
+#[derive(Debug)]
+struct Parts {
+    body: Body,
+    buffer: BytesMut,
+    message_bytes_max: usize,
+}
+
+impl Parts {
+    async fn next(&mut self) -> Result<Option<Part>, Status> {
+        loop {
+            if let Some(message) = self.take_message()? {
+                return Ok(Some(message));
+            }
+            let Some(frame) = self.body.frame().await else {
+                let whole = self.buffer.is_empty();
+                return if whole { Ok(None) } else { Err(Status::internal("a message is cut off")) };
+            };
+            let frame = frame.map_err(|e| Status::internal(e.to_string()))?;
+            match frame.into_data() {
+                Ok(data) => self.buffer.extend_from_slice(&data),
+                Err(frame) => return Ok(frame.into_trailers().ok().map(Part::Trailers)),
+            }
+        }
+    }
+
+    fn take_message(&mut self) -> Result<Option<Part>, Status> {
+        let Some((flag, rest)) = self.buffer.split_first() else { return Ok(None) };
+        let Some(length) = rest.first_chunk::<4>() else { return Ok(None) };
+        let (compressed, length) = (*flag == 1, u32::from_be_bytes(*length) as usize);
+        if length > self.message_bytes_max {
+            let allowed = self.message_bytes_max;
+            return Err(Status::out_of_range(format!(
+                "the message has {length} bytes and {allowed} are allowed"
+            )));
+        }
+        if self.buffer.len() - PREFIX_BYTES < length {
+            return Ok(None);
+        }
+        self.buffer.advance(PREFIX_BYTES);
+        Ok(Some(Part::Message { compressed, data: self.buffer.split_to(length).freeze() }))
+    }
+}
+
+fn message(compressed: bool, data: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(PREFIX_BYTES + data.len());
+    out.put_u8(compressed.into());
+    // A message is far below 4 GiB: neither side takes larger ones.
+    out.put_u32(u32::try_from(data.len()).unwrap_or(u32::MAX));
+    out.put_slice(data);
+    out.freeze()
+}
+
+impl Direction {
+    async fn apply(&self, compressed: bool, data: Bytes) -> Result<Bytes, Status> {
+        let refused = |error: crate::wire::WireError| {
+            Status::new(Code::from(error.kind().grpc_code()), error.to_string())
+        };
+        match self {
+            Self::Decompress if compressed => {
+                let plain = snappy_stream::decode(&data, REQUEST_BYTES_MAX).map_err(refused)?;
+                Ok(message(false, &plain))
+            }
+            Self::Decompress => Ok(message(false, &data)),
+            Self::Compress(cpu) => {
+                let is_small = data.len() <= INLINE_BYTES_MAX;
+                let compress = move || snappy_stream::encode(&data).map(|bytes| message(true, &bytes));
+                let done = match is_small {
+                    true => compress(),
+                    false => cpu.run(compress).await.map_err(|e| Status::internal(e.to_string()))?,
+                };
+                done.map_err(refused)
+            }
+        }
+    }
+}
+
+fn transform(body: Body, direction: Direction) -> Body {
+    let message_bytes_max = match direction {
+        Direction::Decompress => REQUEST_BYTES_MAX,
+        Direction::Compress(_) => usize::MAX,
+    };
+    let parts = Parts { body, buffer: BytesMut::new(), message_bytes_max };
+    Body::new(StreamBody::new(frames(parts, direction)))
+}
+
+fn frames(parts: Parts, direction: Direction) -> impl Stream<Item = Result<Frame<Bytes>, Status>> + Send {
+    futures::stream::try_unfold((parts, direction), |(mut parts, direction)| async move {
+        let frame = match parts.next().await? {
+            None => return Ok(None),
+            Some(Part::Trailers(trailers)) => Frame::trailers(trailers),
+            Some(Part::Message { compressed, data }) => Frame::data(direction.apply(compressed, data).await?),
+        };
+        Ok(Some((frame, (parts, direction))))
+    })
+}
