@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
 use tonic::service::Routes;
 
 use super::connections::{Connections, Speaks, serve};
 use super::http::Listener;
-use super::snappy::SnappyLayer;
+use super::snappy::snappy;
 use crate::runtime::{Cpu, Shutdown};
 
 /// How long streams may still run after shutdown began.
@@ -37,7 +38,7 @@ pub async fn serve_grpc(
         .add_service(reflection().build_v1alpha()?);
     serve(
         (listener, "grpc"),
-        routes.prepare().into_axum_router().layer(SnappyLayer(cpu)),
+        routes.prepare().into_axum_router().layer(from_fn_with_state(cpu, snappy)),
         (connections, Speaks::Grpc),
         (shutdown, GRACE),
     )

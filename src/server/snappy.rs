@@ -3,19 +3,16 @@
 //! Stands before the services: decompresses what a client sends so, and compresses the answer to it, as servers of Go
 //! do. A client that sends plain messages gets plain ones.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::Stream;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
 
 use crate::runtime::Cpu;
 use crate::wire::snappy_stream;
@@ -30,56 +27,19 @@ const PREFIX_BYTES: usize = 5;
 /// Larger messages are compressed on a compute thread.
 const INLINE_BYTES_MAX: usize = 16 << 10;
 
-/// Adds the compression to a service.
-#[derive(Debug, Clone)]
-pub(super) struct SnappyLayer(pub(super) Cpu);
-
-impl<S> Layer<S> for SnappyLayer {
-    type Service = SnappyService<S>;
-
-    fn layer(&self, inner: S) -> SnappyService<S> {
-        SnappyService { inner, cpu: self.0.clone() }
+/// Takes and sends compressed messages, where a client does.
+pub(super) async fn snappy(State(cpu): State<Cpu>, mut request: Request, next: Next) -> Response {
+    if request.headers().get(ENCODING).is_none_or(|value| value != SNAPPY) {
+        return next.run(request).await;
     }
-}
-
-/// A service that takes and sends compressed messages.
-#[derive(Debug, Clone)]
-pub(super) struct SnappyService<S> {
-    inner: S,
-    cpu: Cpu,
-}
-
-impl<S> Service<Request<Body>> for SnappyService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
+    request.headers_mut().remove(ENCODING);
+    let mut response = next.run(request.map(|body| transform(body, Direction::Decompress))).await;
+    // An answer without messages has its status among the headers.
+    if response.headers().contains_key("grpc-status") {
+        return response;
     }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let is_snappy = request.headers().get(ENCODING).is_some_and(|value| value == SNAPPY);
-        if !is_snappy {
-            return Box::pin(self.inner.call(request));
-        }
-        request.headers_mut().remove(ENCODING);
-        let cpu = self.cpu.clone();
-        let answer = self.inner.call(request.map(|body| transform(body, Direction::Decompress)));
-        Box::pin(async move {
-            let mut response = answer.await?;
-            // An answer without messages has its status among the headers.
-            if !response.headers().contains_key("grpc-status") {
-                response.headers_mut().insert(ENCODING, HeaderValue::from_static(SNAPPY));
-                response = response.map(|body| transform(body, Direction::Compress(cpu)));
-            }
-            Ok(response)
-        })
-    }
+    response.headers_mut().insert(ENCODING, HeaderValue::from_static(SNAPPY));
+    response.map(|body| transform(body, Direction::Compress(cpu)))
 }
 
 #[derive(Debug)]
@@ -112,7 +72,7 @@ impl Parts {
                 let whole = self.buffer.is_empty();
                 return if whole { Ok(None) } else { Err(Status::internal("a message is cut off")) };
             };
-            let frame = frame.map_err(|e| Status::internal(e.to_string()))?;
+            let frame = frame.map_err(|error| Status::unavailable(error.to_string()))?;
             match frame.into_data() {
                 Ok(data) => self.buffer.extend_from_slice(&data),
                 Err(frame) => return Ok(frame.into_trailers().ok().map(Part::Trailers)),
