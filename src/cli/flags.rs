@@ -365,11 +365,6 @@ impl IngestArgs {
         GrowthBound { bytes_max: self.local_bytes_max, refusal }
     }
 
-    /// Returns whether stock senders need a setting to survive this receiver's refusals.
-    pub(super) fn refuses_with_429(&self) -> bool {
-        self.growth_bound().refusal == ErrorKind::Overloaded
-    }
-
     pub(super) fn settings(&self) -> IngestSettings {
         IngestSettings {
             max_age_ms: i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX),
