@@ -35,6 +35,7 @@ mod restore_tables;
 mod rollback;
 mod sql_view;
 mod store;
+mod write_log;
 mod write_roles;
 
 #[cfg(test)]
