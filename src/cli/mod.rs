@@ -36,6 +36,7 @@ mod restore_tables;
 mod rollback;
 mod sql_view;
 mod store;
+mod write_log;
 mod write_roles;
 
 #[cfg(test)]

@@ -82,9 +82,9 @@ pub(super) async fn run(role: WriteRole, mut args: WriteRoleArgs) -> Result<(), 
     }
     let (hand_over, on_commit): (Duration, OnCommit) = match view.clone() {
         // Our own reads have the version before the head goes.
-        Some(view) => (Duration::ZERO, Box::new(move |snapshot| view.install(snapshot))),
+        Some(view) => (Duration::ZERO, Arc::new(move |snapshot| view.install(snapshot))),
         // Stores see the version within two refreshes; a query that began before may still read the head.
-        None => (args.catalog.refresh * 2 + args.query.query_timeout, Box::new(|_| {})),
+        None => (args.catalog.refresh * 2 + args.query.query_timeout, Arc::new(|_| {})),
     };
     let (heads, local, memory) = (Heads::new(), LocalBlocks::new(), base.memory(&args.memory));
     let parts = WriteParts {
