@@ -22,6 +22,16 @@ fn the_published_views_are_the_printed_ones() {
         file("s3://bucket/b.parquet", 200, 300, &["__name__", "job", "value"]),
         file("s3://bucket/c.parquet", 250, 400, &["__name__", "job", "value"]),
     ];
+    let mut files = files.to_vec();
+    for (kind, path, start_ms, columns) in [
+        (BlockKind::Histograms, "s3://bucket/d.parquet", 0, ["__name__", "job"].as_slice()),
+        (BlockKind::Histograms, "s3://bucket/e.parquet", 50, &["__name__", "job"]),
+        (BlockKind::Histograms, "s3://bucket/f.parquet", 200, &["__name__", "job"]),
+        (BlockKind::Exemplars, "s3://bucket/g.parquet", 0, &["__name__"]),
+        (BlockKind::Metadata, "s3://bucket/h.parquet", 0, &[]),
+    ] {
+        files.push(SqlFile { kind, ..file(path, start_ms, start_ms + 100, columns) });
+    }
     let sql = duckdb_views(&files, &list(&["__name__", "job", "value"]));
     let published = repository("schemas/sql/duckdb_views.sql");
     if bless() {
