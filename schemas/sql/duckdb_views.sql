@@ -64,3 +64,48 @@ FROM (SELECT *, lag(_last IGNORE NULLS) OVER (PARTITION BY _series, "__name__", 
   FROM block_rows WHERE _island IS NOT NULL)))
   GROUP BY _time, _series, "__name__", "job", "value", _labels_rest, _island)))
   GROUP BY _series, "__name__", "job", "value", _labels_rest, _island, epoch_ms(_time) // 28800000));
+
+-- Rows as they stand in the files; `_island` numbers rows that overlap another of their series.
+CREATE OR REPLACE VIEW histogram_rows AS
+SELECT NULL::BIGINT AS _series, NULL::VARCHAR AS "__name__", NULL::VARCHAR AS "job", NULL::VARCHAR AS "value", NULL::MAP(VARCHAR, VARCHAR) AS _labels_rest, NULL::TIMESTAMPTZ AS _min_time, NULL::TIMESTAMPTZ AS _max_time, NULL::INTEGER AS _count, NULL::INTEGER AS _stale, NULL::INTEGER AS _schema, NULL::DOUBLE AS _zero_threshold, NULL::DOUBLE[] AS _custom_values, NULL::BIGINT[] AS _positive_offsets, NULL::BIGINT[] AS _positive_lengths, NULL::BIGINT[] AS _negative_offsets, NULL::BIGINT[] AS _negative_lengths, NULL::TIMESTAMPTZ[] AS _ts, NULL::TIMESTAMPTZ[] AS _st, NULL::INTEGER[] AS _reset_hint, NULL::BIGINT[] AS _hcount, NULL::DOUBLE[] AS _hcount_float, NULL::BIGINT[] AS _zero_count, NULL::DOUBLE[] AS _zero_count_float, NULL::DOUBLE[] AS _sum, NULL::BIGINT[] AS _positive_first, NULL::BIGINT[][] AS _positive_growth, NULL::DOUBLE[][] AS _positive_float, NULL::BIGINT[] AS _negative_first, NULL::BIGINT[][] AS _negative_growth, NULL::DOUBLE[][] AS _negative_float, NULL::BIGINT AS _island WHERE false;
+
+-- One row per histogram. A NULL sum is a stale marker.
+CREATE OR REPLACE VIEW histograms AS
+SELECT _time AS ts, _n AS "count", _total AS "sum", _schema AS "schema", _zero_threshold AS zero_threshold, _zero AS zero_count, _buckets AS buckets, "__name__", "job", "value", _labels_rest, _series
+  FROM (SELECT *,
+    CASE WHEN _n IS NULL THEN NULL ELSE list_concat(list_concat(list_transform(list_filter(range(len(_negative_at), 0, -1), lambda b: COALESCE(_negative_growth[b][_i]::DOUBLE, _negative_float[b][_i]) IS NOT NULL), lambda b: {'lower': -pow(2::DOUBLE, (_negative_at[b]) * pow(2::DOUBLE, -_schema)), 'upper': -pow(2::DOUBLE, (_negative_at[b] - 1) * pow(2::DOUBLE, -_schema)), 'count': COALESCE(_negative_float[b][_i], (_negative_first[b] + list_sum(_negative_growth[b][1:_i]))::DOUBLE)}),
+    CASE WHEN _zero <> 0 THEN [{'lower': -_zero_threshold, 'upper': _zero_threshold, 'count': _zero}] ELSE [] END),
+    list_transform(list_filter(range(1, len(_positive_at) + 1), lambda b: COALESCE(_positive_growth[b][_i]::DOUBLE, _positive_float[b][_i]) IS NOT NULL), lambda b: {'lower': CASE WHEN _schema = -53 THEN COALESCE(_custom_values[NULLIF(_positive_at[b], 0)], '-inf'::DOUBLE) ELSE pow(2::DOUBLE, (_positive_at[b] - 1) * pow(2::DOUBLE, -_schema)) END, 'upper': CASE WHEN _schema = -53 THEN COALESCE(_custom_values[_positive_at[b] + 1], 'inf'::DOUBLE) ELSE pow(2::DOUBLE, (_positive_at[b]) * pow(2::DOUBLE, -_schema)) END, 'count': COALESCE(_positive_float[b][_i], (_positive_first[b] + list_sum(_positive_growth[b][1:_i]))::DOUBLE)})) END AS _buckets
+  FROM (SELECT *, COALESCE(_hcount[_i]::DOUBLE, _hcount_float[_i]) AS _n, COALESCE(_zero_count[_i]::DOUBLE, _zero_count_float[_i]) AS _zero, _sum[_i] AS _total
+  FROM (SELECT *, unnest(_ts) AS _time, unnest(range(1, len(_ts) + 1)) AS _i,
+    flatten(list_transform(range(1, len(_positive_offsets) + 1), lambda k: range((list_sum(_positive_offsets[1:k]) + COALESCE(list_sum(_positive_lengths[1:k - 1]), 0))::BIGINT, (list_sum(_positive_offsets[1:k]) + COALESCE(list_sum(_positive_lengths[1:k - 1]), 0))::BIGINT + _positive_lengths[k]))) AS _positive_at,
+    flatten(list_transform(range(1, len(_negative_offsets) + 1), lambda k: range((list_sum(_negative_offsets[1:k]) + COALESCE(list_sum(_negative_lengths[1:k - 1]), 0))::BIGINT, (list_sum(_negative_offsets[1:k]) + COALESCE(list_sum(_negative_lengths[1:k - 1]), 0))::BIGINT + _negative_lengths[k]))) AS _negative_at
+  FROM histogram_rows WHERE _island IS NULL)))
+UNION ALL
+SELECT _time AS ts, _n AS "count", _total AS "sum", _schema AS "schema", _zero_threshold AS zero_threshold, _zero AS zero_count, _buckets AS buckets, "__name__", "job", "value", _labels_rest, _series
+  FROM (SELECT *,
+    CASE WHEN _n IS NULL THEN NULL ELSE list_concat(list_concat(list_transform(list_filter(range(len(_negative_at), 0, -1), lambda b: COALESCE(_negative_growth[b][_i]::DOUBLE, _negative_float[b][_i]) IS NOT NULL), lambda b: {'lower': -pow(2::DOUBLE, (_negative_at[b]) * pow(2::DOUBLE, -_schema)), 'upper': -pow(2::DOUBLE, (_negative_at[b] - 1) * pow(2::DOUBLE, -_schema)), 'count': COALESCE(_negative_float[b][_i], (_negative_first[b] + list_sum(_negative_growth[b][1:_i]))::DOUBLE)}),
+    CASE WHEN _zero <> 0 THEN [{'lower': -_zero_threshold, 'upper': _zero_threshold, 'count': _zero}] ELSE [] END),
+    list_transform(list_filter(range(1, len(_positive_at) + 1), lambda b: COALESCE(_positive_growth[b][_i]::DOUBLE, _positive_float[b][_i]) IS NOT NULL), lambda b: {'lower': CASE WHEN _schema = -53 THEN COALESCE(_custom_values[NULLIF(_positive_at[b], 0)], '-inf'::DOUBLE) ELSE pow(2::DOUBLE, (_positive_at[b] - 1) * pow(2::DOUBLE, -_schema)) END, 'upper': CASE WHEN _schema = -53 THEN COALESCE(_custom_values[_positive_at[b] + 1], 'inf'::DOUBLE) ELSE pow(2::DOUBLE, (_positive_at[b]) * pow(2::DOUBLE, -_schema)) END, 'count': COALESCE(_positive_float[b][_i], (_positive_first[b] + list_sum(_positive_growth[b][1:_i]))::DOUBLE)})) END AS _buckets
+  FROM (SELECT *, COALESCE(_hcount[_i]::DOUBLE, _hcount_float[_i]) AS _n, COALESCE(_zero_count[_i]::DOUBLE, _zero_count_float[_i]) AS _zero, _sum[_i] AS _total
+  FROM (SELECT *, unnest(_ts) AS _time, unnest(range(1, len(_ts) + 1)) AS _i,
+    flatten(list_transform(range(1, len(_positive_offsets) + 1), lambda k: range((list_sum(_positive_offsets[1:k]) + COALESCE(list_sum(_positive_lengths[1:k - 1]), 0))::BIGINT, (list_sum(_positive_offsets[1:k]) + COALESCE(list_sum(_positive_lengths[1:k - 1]), 0))::BIGINT + _positive_lengths[k]))) AS _positive_at,
+    flatten(list_transform(range(1, len(_negative_offsets) + 1), lambda k: range((list_sum(_negative_offsets[1:k]) + COALESCE(list_sum(_negative_lengths[1:k - 1]), 0))::BIGINT, (list_sum(_negative_offsets[1:k]) + COALESCE(list_sum(_negative_lengths[1:k - 1]), 0))::BIGINT + _negative_lengths[k]))) AS _negative_at
+  FROM histogram_rows WHERE _island IS NOT NULL)))
+  QUALIFY row_number() OVER (PARTITION BY _time, _series, "__name__", "job", "value", _labels_rest ORDER BY _total IS NULL, _hcount IS NULL, _n DESC, _zero DESC, _total::BIT DESC) = 1;
+
+-- One row per bucket of each histogram, from the lowest bound up.
+CREATE OR REPLACE VIEW histogram_buckets AS
+SELECT ts, _bucket.lower AS lower, _bucket.upper AS upper, _bucket.count AS "count", "__name__", "job", "value", _labels_rest, _series
+  FROM (SELECT *, unnest(buckets) AS _bucket FROM histograms);
+
+-- One row per exemplar.
+CREATE OR REPLACE VIEW exemplars AS
+SELECT _ts AS ts, _value AS "value", _trace_id AS trace_id, _span_id AS span_id, _exemplar_labels AS exemplar_labels, "__name__", "job", "value" AS "label_value", _labels_rest, _series FROM (SELECT NULL::BIGINT AS _series, NULL::VARCHAR AS "__name__", NULL::VARCHAR AS "job", NULL::VARCHAR AS "value", NULL::MAP(VARCHAR, VARCHAR) AS _labels_rest, NULL::TIMESTAMPTZ AS _ts, NULL::DOUBLE AS _value, NULL::VARCHAR AS _trace_id, NULL::VARCHAR AS _span_id, NULL::MAP(VARCHAR, VARCHAR) AS _exemplar_labels WHERE false);
+
+-- What was said about each metric family, and since when.
+CREATE OR REPLACE VIEW metadata AS
+SELECT _family AS family, _type AS "type", _help AS help, _unit AS unit, _since AS since
+  FROM (SELECT *, [_type, _help, _unit] AS _said, lag([_type, _help, _unit]) OVER (PARTITION BY _family ORDER BY _since, [_type, _help, _unit]) AS _before
+  FROM (SELECT NULL::VARCHAR AS _family, NULL::VARCHAR AS _type, NULL::VARCHAR AS _help, NULL::VARCHAR AS _unit, NULL::TIMESTAMPTZ AS _since WHERE false))
+  WHERE _said IS DISTINCT FROM _before;

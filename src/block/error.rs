@@ -4,7 +4,7 @@ use std::error::Error;
 
 use parquet::errors::ParquetError;
 
-use crate::model::{ErrorKind, LabelError};
+use crate::model::{BlockKind, ErrorKind, LabelError};
 use crate::runtime::CpuError;
 
 /// A failed read of bytes, with its kind as the storage layer sees it.
@@ -51,6 +51,14 @@ pub enum BlockError {
         /// The version found, empty if there is none.
         found: String,
     },
+    /// The file holds another kind of data.
+    #[error("the block holds {found}, not {wanted}")]
+    Kind {
+        /// What it holds.
+        found: BlockKind,
+        /// What was to be read.
+        wanted: &'static str,
+    },
     /// The footer lacks something or contradicts itself.
     #[error("the block's footer is not valid: {0}")]
     Footer(String),
@@ -90,7 +98,7 @@ impl BlockError {
             | Self::Rows { .. }
             | Self::Cpu(_) => ErrorKind::Internal,
             Self::Write(_) => ErrorKind::Unavailable,
-            Self::Version { .. } => ErrorKind::Unsupported,
+            Self::Version { .. } | Self::Kind { .. } => ErrorKind::Unsupported,
             Self::Footer(_) | Self::Damaged(_) | Self::Labels(_) => ErrorKind::Corrupt,
             Self::Read(failure) => failure.kind,
             Self::Cancelled => ErrorKind::Cancelled,

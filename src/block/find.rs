@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, AsArray, DictionaryArray, MapArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, MapArray, RecordBatch, StringArray};
 use arrow::datatypes::{Int32Type, TimestampMillisecondType};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
 
 use super::error::BlockError;
 use super::reader::{BlockReader, OpenBlock, Part};
-use crate::model::{Labels, MatchKind, Matcher, TimeRange, encode_label};
+use crate::model::{BlockKind, Labels, MatchKind, Matcher, TimeRange, encode_label};
 
 /// A row that matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,18 +39,7 @@ impl BlockReader {
         range: TimeRange,
     ) -> Result<Vec<BlockRow>, BlockError> {
         let block = &self.0;
-        let parts = block
-            .row_ranges()
-            .enumerate()
-            .filter(|(group, rows)| !rows.is_empty() && may_match(block, *group, matchers, range));
-        let parts = parts
-            .map(|(group, rows)| Part {
-                group,
-                first_row: rows.start,
-                selection: None,
-                batch_rows: rows.len(),
-            })
-            .collect();
+        let parts = self.parts_that_may_match(matchers, range, None);
         // Labels, the rest, both times and the count; `_series` before and the statistics behind are not needed.
         let columns = 1..block.label_columns.len() + 5;
         let names = block.label_columns.clone();
@@ -67,6 +56,30 @@ impl BlockReader {
     }
 }
 
+impl BlockReader {
+    /// Returns the row groups that may hold matching rows, whole; each is one batch unless `batch_rows` says less.
+    pub(super) fn parts_that_may_match(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        batch_rows: Option<usize>,
+    ) -> Vec<Part> {
+        let block = &self.0;
+        let parts = block
+            .row_ranges()
+            .enumerate()
+            .filter(|(group, rows)| !rows.is_empty() && may_match(block, *group, matchers, range));
+        parts
+            .map(|(group, rows)| Part {
+                group,
+                first_row: rows.start,
+                selection: None,
+                batch_rows: batch_rows.unwrap_or(rows.len()),
+            })
+            .collect()
+    }
+}
+
 /// What one row group brought.
 #[derive(Debug, Default)]
 struct Found {
@@ -77,9 +90,9 @@ struct Found {
 /// Returns whether a row group may hold a matching row, by its statistics alone.
 fn may_match(block: &OpenBlock, group: usize, matchers: &[Matcher], range: TimeRange) -> bool {
     let group = block.row_group(group);
-    let times = 2 + block.label_columns.len();
-    if let (Some(Statistics::Int64(min)), Some(Statistics::Int64(max))) =
-        (group.column(times + 1).statistics(), group.column(times + 2).statistics())
+    if let Some((first, last)) = time_columns(block)
+        && let (Some(Statistics::Int64(min)), Some(Statistics::Int64(max))) =
+            (group.column(first).statistics(), group.column(last).statistics())
         && let (Some(min_ms), Some(max_ms)) = (min.min_opt(), max.max_opt())
         && !touches(range, *min_ms, *max_ms)
     {
@@ -89,6 +102,17 @@ fn may_match(block: &OpenBlock, group: usize, matchers: &[Matcher], range: TimeR
         let place = block.label_columns.iter().position(|name| name == matcher.name());
         place.is_none_or(|place| column_may_match(group.column(place + 1), matcher))
     })
+}
+
+/// Returns the leaf columns with a row's first and last time; none where rows stand for no time.
+fn time_columns(block: &OpenBlock) -> Option<(usize, usize)> {
+    // `_series`, the label columns, names and values of the rest.
+    let first = 3 + block.label_columns.len();
+    match block.meta.kind {
+        BlockKind::Samples | BlockKind::Histograms => Some((first, first + 1)),
+        BlockKind::Exemplars => Some((first, first)),
+        BlockKind::Metadata | BlockKind::Other(_) => None,
+    }
 }
 
 fn column_may_match(column: &ColumnChunkMetaData, matcher: &Matcher) -> bool {
@@ -114,7 +138,7 @@ fn touches(range: TimeRange, min_ms: i64, max_ms: i64) -> bool {
 }
 
 /// The label and time columns of some rows.
-struct LabelRows<'a> {
+pub(super) struct LabelRows<'a> {
     /// Label columns, sorted by name.
     columns: Vec<(&'a str, Codes<'a>)>,
     rest: Rest<'a>,
@@ -137,14 +161,19 @@ impl<'a> Codes<'a> {
 }
 
 /// The column of labels without a column.
-struct Rest<'a> {
+pub(super) struct Rest<'a> {
     map: &'a MapArray,
     names: &'a StringArray,
     values: &'a StringArray,
 }
 
 impl<'a> Rest<'a> {
-    fn labels(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub(super) fn new(column: &'a ArrayRef) -> Option<Self> {
+        let map = column.as_map_opt()?;
+        Some(Self { map, names: map.keys().as_string_opt()?, values: map.values().as_string_opt()? })
+    }
+
+    pub(super) fn labels(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> {
         let offsets = self.map.value_offsets();
         let entries = match self.map.is_valid(row) {
             true => offsets[row] as usize..offsets[row + 1] as usize,
@@ -158,26 +187,34 @@ impl<'a> Rest<'a> {
 impl<'a> LabelRows<'a> {
     /// Takes a batch apart; `None` where a column has an unexpected type.
     fn new(names: &'a [String], batch: &'a RecordBatch) -> Option<Self> {
-        let (labels, others) = batch.columns().split_at_checked(names.len())?;
-        let [rest, min_times, max_times, counts] = others else { return None };
+        let (labels, others) = batch.columns().split_at_checked(names.len() + 1)?;
+        let [min_times, max_times, counts] = others else { return None };
+        let times = [
+            min_times.as_primitive_opt::<TimestampMillisecondType>()?.values().as_ref(),
+            max_times.as_primitive_opt::<TimestampMillisecondType>()?.values().as_ref(),
+        ];
+        Self::of_columns(names, labels, times, counts.as_primitive_opt::<Int32Type>()?.values())
+    }
+
+    /// Takes label columns with the rest behind them, first and last times, and counts.
+    pub(super) fn of_columns(
+        names: &'a [String],
+        labels: &'a [ArrayRef],
+        [min_times, max_times]: [&'a [i64]; 2],
+        counts: &'a [i32],
+    ) -> Option<Self> {
+        let (rest, labels) = labels.split_last()?;
         let mut columns = Vec::with_capacity(names.len());
         for (name, column) in names.iter().zip(labels) {
             let codes = column.as_dictionary_opt::<Int32Type>()?;
             columns.push((name.as_str(), Codes { codes, values: codes.values().as_string_opt()? }));
         }
         columns.sort_unstable_by_key(|(name, _)| *name);
-        let map = rest.as_map_opt()?;
-        let rest = Rest { map, names: map.keys().as_string_opt()?, values: map.values().as_string_opt()? };
-        Some(Self {
-            columns,
-            rest,
-            min_times: min_times.as_primitive_opt::<TimestampMillisecondType>()?.values(),
-            max_times: max_times.as_primitive_opt::<TimestampMillisecondType>()?.values(),
-            counts: counts.as_primitive_opt::<Int32Type>()?.values(),
-        })
+        Some(Self { columns, rest: Rest::new(rest)?, min_times, max_times, counts })
     }
 
-    fn collect(
+    /// Appends the rows that match, numbered from `first_row`.
+    pub(super) fn collect(
         &self,
         matchers: &[Matcher],
         range: TimeRange,

@@ -6,17 +6,17 @@ use parquet::file::metadata::KeyValue;
 use serde::{Deserialize, Serialize};
 
 use super::error::BlockError;
-use crate::model::{Labels, Resolution, TenantId, TimeRange, Ulid};
+use crate::model::{BlockKind, Labels, Resolution, TenantId, TimeRange, Ulid};
 
 /// The version of the format that is written, and the only one that is read.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// The prefix of all keys.
 const PREFIX: &str = "perennial.";
-/// Which data a file holds; histograms, exemplars and metadata will have their own kinds.
-const KIND: &str = "samples";
 /// How rows are sorted.
 const SORT: &str = "__name__, labels, time";
+/// How the rows of metadata are sorted.
+const METADATA_SORT: &str = "family, time";
 
 /// Entries of one receiver's log that a block holds: those after `after_seq`, up to and including `through_seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,9 +57,9 @@ pub struct BlockSpec {
 pub struct BlockStats {
     /// Rows in the file.
     pub rows: u64,
-    /// Series in the file.
+    /// Series in the file; metric families where it holds metadata.
     pub series: u64,
-    /// Samples in the file, stale markers included.
+    /// Samples in the file, stale markers included; exemplars or entries of metadata where it holds those.
     pub samples: u64,
     /// Stale markers.
     pub stale: u64,
@@ -67,9 +67,9 @@ pub struct BlockStats {
     pub min_time_ms: i64,
     /// The millisecond after the last sample; 0 in a block without samples.
     pub max_time_ms: i64,
-    /// The least metric name.
+    /// The least metric name or family.
     pub metric_min: String,
-    /// The greatest metric name.
+    /// The greatest metric name or family.
     pub metric_max: String,
     /// The label columns in which some series has a value.
     pub label_columns: Vec<String>,
@@ -78,6 +78,8 @@ pub struct BlockStats {
 /// What a block says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockMeta {
+    /// What it holds.
+    pub kind: BlockKind,
     /// The block's name.
     pub id: Ulid,
     /// Whose samples it holds.
@@ -97,15 +99,16 @@ pub struct BlockMeta {
 }
 
 /// Returns the key-value metadata of a block.
-pub(super) fn encode_meta(spec: &BlockSpec, stats: &BlockStats) -> Vec<KeyValue> {
+pub(super) fn encode_meta(spec: &BlockSpec, kind: &BlockKind, stats: &BlockStats) -> Vec<KeyValue> {
+    let sort = if *kind == BlockKind::Metadata { METADATA_SORT } else { SORT };
     let external: BTreeMap<&str, &str> = spec.external_labels.iter().collect();
     let pairs = [
         ("format", FORMAT_VERSION.to_string()),
-        ("kind", KIND.to_owned()),
+        ("kind", kind.to_string()),
         ("id", spec.id.to_string()),
         ("tenant", spec.tenant.to_string()),
         ("resolution", json(&spec.resolution).trim_matches('"').to_owned()),
-        ("sort", SORT.to_owned()),
+        ("sort", sort.to_owned()),
         ("external_labels", json(&external)),
         ("range_start_ms", spec.range.start_ms.to_string()),
         ("range_end_ms", spec.range.end_ms.to_string()),
@@ -131,20 +134,18 @@ fn json<T: Serialize>(value: &T) -> String {
 /// Reads the key-value metadata of a block.
 ///
 /// # Errors
-/// Another format version or kind; a missing or malformed key.
+/// Another format version; a missing or malformed key.
 pub(super) fn decode_meta(pairs: Option<&Vec<KeyValue>>) -> Result<BlockMeta, BlockError> {
     let keys = Keys::new(pairs);
     let format = keys.0.get("format").copied().unwrap_or_default();
     if format != FORMAT_VERSION.to_string() {
         return Err(BlockError::Version { found: format.chars().take(32).collect() });
     }
-    if keys.text("kind")? != KIND {
-        return Err(keys.invalid("kind"));
-    }
     let external: BTreeMap<String, String> = keys.json("external_labels")?;
     let tenant = TenantId::new(keys.text("tenant")?).map_err(|_| keys.invalid("tenant"))?;
     let resolution = serde_json::from_value(keys.text("resolution")?.into());
     Ok(BlockMeta {
+        kind: keys.text("kind")?.to_owned().into(),
         id: keys.number("id")?,
         tenant,
         resolution: resolution.map_err(|_| keys.invalid("resolution"))?,

@@ -19,6 +19,8 @@ use super::error::BlockError;
 use super::fetch::{Fetched, RangeRead, fetch};
 use super::meta::{BlockMeta, decode_meta};
 use super::schema::{LabelForm, arrow_schema};
+use super::{exemplars, histograms, metadata};
+use crate::model::BlockKind;
 use crate::runtime::{Cpu, CpuError};
 
 /// Bytes from the end that are fetched first: footer and page index of most blocks.
@@ -45,14 +47,35 @@ pub(super) struct OpenBlock {
 }
 
 impl BlockReader {
-    /// Opens a block by its footer, normally with one read.
+    /// Opens a block of samples or histograms by its footer, normally with one read.
     ///
     /// # Errors
-    /// Failed reads, a format version or schema that is not ours, and damage.
+    /// Failed reads, a format version or schema that is not ours, another kind of block, and damage.
     pub async fn open(source: Arc<dyn RangeRead>, cpu: Cpu, size_bytes: u64) -> Result<Self, BlockError> {
+        let block = Self::open_any(source, cpu, size_bytes).await?;
+        match &block.meta().kind {
+            BlockKind::Samples | BlockKind::Histograms => Ok(block),
+            other => Err(BlockError::Kind { found: other.clone(), wanted: "samples or histograms" }),
+        }
+    }
+
+    /// Opens a block of any kind that this program knows.
+    pub(super) async fn open_any(
+        source: Arc<dyn RangeRead>,
+        cpu: Cpu,
+        size_bytes: u64,
+    ) -> Result<Self, BlockError> {
         let footer = read_footer(source.as_ref(), &cpu, size_bytes).await?;
         let block = cpu.clone().run(move || OpenBlock::new(source, cpu, size_bytes, footer)).await;
         Ok(Self(Arc::new(block.map_err(gave_up)??)))
+    }
+
+    /// Refuses blocks of another kind than is to be read.
+    pub(super) fn require(&self, kind: &BlockKind, wanted: &'static str) -> Result<(), BlockError> {
+        match &self.0.meta.kind {
+            found if found == kind => Ok(()),
+            found => Err(BlockError::Kind { found: found.clone(), wanted }),
+        }
     }
 
     /// Returns what the block says about itself.
@@ -112,7 +135,16 @@ impl OpenBlock {
         let names = file.schema().get_fields().iter().map(|field| field.name());
         let label_columns: Vec<String> =
             names.filter(|name| may_be_column(name)).map(ToOwned::to_owned).collect();
-        let expected = arrow_schema(&label_columns, LabelForm::Codes);
+        let expected = match &meta.kind {
+            BlockKind::Samples => arrow_schema(&label_columns, LabelForm::Codes),
+            BlockKind::Histograms => histograms::arrow_schema(&label_columns, LabelForm::Codes),
+            BlockKind::Exemplars => exemplars::arrow_schema(&label_columns, LabelForm::Codes),
+            BlockKind::Metadata => metadata::arrow_schema(),
+            BlockKind::Other(_) => {
+                let wanted = "samples, histograms, exemplars or metadata";
+                return Err(BlockError::Kind { found: meta.kind, wanted });
+            }
+        };
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(expected);
         let row_starts = row_starts(&footer)?;
         if u64::from(*row_starts.last().unwrap_or(&0)) != meta.stats.rows {

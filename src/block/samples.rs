@@ -8,7 +8,7 @@ use super::decimal::POWERS_OF_TEN;
 use super::error::BlockError;
 use super::reader::{BlockReader, Part};
 use super::schema::SAMPLE_COLUMNS;
-use crate::model::{STALE_MARKER_BITS, Sample};
+use crate::model::{BlockKind, STALE_MARKER_BITS, Sample};
 
 /// Rows decoded at a time: at most 65,536 samples, which keeps the arrays within a core's cache.
 const BATCH_ROWS: usize = 16;
@@ -22,6 +22,23 @@ impl BlockReader {
     /// # Errors
     /// Row numbers that do not ascend or exist, failed reads, and damage.
     pub async fn read_samples(&self, rows: &[u32]) -> Result<Vec<Vec<Sample>>, BlockError> {
+        self.require(&BlockKind::Samples, "samples")?;
+        let parts = self.parts_of(rows, BATCH_ROWS)?;
+        let first = 1 + self.0.label_columns.len() + FIXED_BEFORE_SAMPLES;
+        let columns = first..first + SAMPLE_COLUMNS.len();
+        let append = |_: &Part, batch: RecordBatch, rows: &mut Vec<Vec<Sample>>| {
+            append_rows(&batch, rows).ok_or_else(|| {
+                BlockError::Footer("a row's lists do not have one length or lack values".to_owned())
+            })
+        };
+        let read: Vec<Vec<Vec<Sample>>> = self.decode(parts, columns, append).await?;
+        all_rows(read, rows.len())
+    }
+}
+
+impl BlockReader {
+    /// Returns the parts of the file that hold rows, whose numbers ascend.
+    pub(super) fn parts_of(&self, rows: &[u32], batch_rows: usize) -> Result<Vec<Part>, BlockError> {
         let block = &self.0;
         let ascend = rows.windows(2).find(|w| w[0] >= w[1]).map(|w| w[1]);
         if let Some(row) = ascend.or(rows.last().copied().filter(|row| *row >= block.rows())) {
@@ -37,24 +54,21 @@ impl BlockReader {
                     group,
                     first_row: range.start,
                     selection: Some(select_rows(inside, range.start, range.end)),
-                    batch_rows: BATCH_ROWS,
+                    batch_rows,
                 });
             }
         }
-        let first = 1 + block.label_columns.len() + FIXED_BEFORE_SAMPLES;
-        let columns = first..first + SAMPLE_COLUMNS.len();
-        let append = |_: &Part, batch: RecordBatch, rows: &mut Vec<Vec<Sample>>| {
-            append_rows(&batch, rows).ok_or_else(|| {
-                BlockError::Footer("a row's lists do not have one length or lack values".to_owned())
-            })
-        };
-        let read: Vec<Vec<Vec<Sample>>> = self.decode(parts, columns, append).await?;
-        let read: Vec<Vec<Sample>> = read.into_iter().flatten().collect();
-        if read.len() == rows.len() {
-            Ok(read)
-        } else {
-            Err(BlockError::Footer(format!("{} rows came where {} were asked for", read.len(), rows.len())))
-        }
+        Ok(parts)
+    }
+}
+
+/// Returns the rows of all parts, if they are as many as were asked for.
+pub(super) fn all_rows<T>(parts: Vec<Vec<T>>, wanted: usize) -> Result<Vec<T>, BlockError> {
+    let rows: Vec<T> = parts.into_iter().flatten().collect();
+    if rows.len() == wanted {
+        Ok(rows)
+    } else {
+        Err(BlockError::Footer(format!("{} rows came where {wanted} were asked for", rows.len())))
     }
 }
 
@@ -117,7 +131,7 @@ fn append_rows(batch: &RecordBatch, rows: &mut Vec<Vec<Sample>>) -> Option<()> {
     Some(())
 }
 
-fn elements(list: &ListArray, row: usize) -> std::ops::Range<usize> {
+pub(super) fn elements(list: &ListArray, row: usize) -> std::ops::Range<usize> {
     let offsets = list.value_offsets();
     // Arrow checked when it built the array that offsets ascend from zero.
     offsets[row] as usize..offsets[row + 1] as usize

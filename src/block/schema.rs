@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 /// xxh64 over the labels.
@@ -37,10 +37,10 @@ pub(super) const SAMPLE_COLUMNS: [&str; 5] = [TS, ST, SCALE, SCALED, VALUES];
 
 /// Bytes of one page of `_ts` before compression: 262,144 samples. Series of one target share their timestamps, and
 /// zstd sees that within a page only: 1 MiB costs 0.009 B a sample more, 256 KiB 0.07 B.
-const TS_PAGE_BYTES: usize = 2 << 20;
+pub(super) const TS_PAGE_BYTES: usize = 2 << 20;
 /// Bytes of one page of the other list columns before compression: 131,072 samples. Reading one series decodes one
 /// such page of values; half of it would cost 0.008 B a sample.
-const VALUE_PAGE_BYTES: usize = 1 << 20;
+pub(super) const VALUE_PAGE_BYTES: usize = 1 << 20;
 
 /// How label columns are represented in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) enum LabelForm {
     Codes,
 }
 
-fn timestamp() -> DataType {
+pub(super) fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
@@ -59,7 +59,7 @@ fn list_of(element: DataType, nullable: bool) -> DataType {
     DataType::List(list_element(element, nullable))
 }
 
-fn list_element(element: DataType, nullable: bool) -> Arc<Field> {
+pub(super) fn list_element(element: DataType, nullable: bool) -> Arc<Field> {
     Arc::new(Field::new("element", element, nullable))
 }
 
@@ -83,8 +83,8 @@ pub(super) fn sample_element(column: &str) -> Arc<Field> {
     }
 }
 
-/// Returns the Arrow schema of a block with these label columns.
-pub(super) fn arrow_schema(label_columns: &[String], form: LabelForm) -> SchemaRef {
+/// The columns that every file with series begins with: the hash and the labels.
+pub(super) fn label_fields(label_columns: &[String], form: LabelForm) -> Vec<Field> {
     let label_type = match form {
         LabelForm::Strings => DataType::Utf8,
         LabelForm::Codes => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
@@ -92,6 +92,12 @@ pub(super) fn arrow_schema(label_columns: &[String], form: LabelForm) -> SchemaR
     let mut fields = vec![Field::new(SERIES, DataType::Int64, false)];
     fields.extend(label_columns.iter().map(|name| Field::new(name, label_type.clone(), true)));
     fields.push(Field::new(LABELS_REST, DataType::Map(map_entries(), false), true));
+    fields
+}
+
+/// Returns the Arrow schema of a block of float samples with these label columns.
+pub(super) fn arrow_schema(label_columns: &[String], form: LabelForm) -> SchemaRef {
+    let mut fields = label_fields(label_columns, form);
     fields.push(Field::new(MIN_TIME, timestamp(), false));
     fields.push(Field::new(MAX_TIME, timestamp(), false));
     fields.extend(COUNTS.map(|name| Field::new(name, DataType::Int32, false)));
@@ -104,18 +110,38 @@ pub(super) fn arrow_schema(label_columns: &[String], form: LabelForm) -> SchemaR
     Arc::new(Schema::new(fields))
 }
 
-fn list_path(column: &str) -> ColumnPath {
+pub(super) fn list_path(column: &str) -> ColumnPath {
     ColumnPath::new(vec![column.to_owned(), "list".to_owned(), "element".to_owned()])
 }
 
-fn column_path(column: &str) -> ColumnPath {
+pub(super) fn column_path(column: &str) -> ColumnPath {
     ColumnPath::new(vec![column.to_owned()])
 }
 
-/// Returns how each column is encoded.
+/// Returns what the files of all kinds share: statistics stand in the footer only, untruncated, and only where a reader
+/// prunes by them, for label columns and times. Without statistics per page there is an offset index but no column
+/// index.
 ///
-/// Statistics stand in the footer only, untruncated, and only where a reader prunes by them: label columns and
-/// times. Without statistics per page there is an offset index but no column index.
+/// # Errors
+/// A zstd level that does not exist.
+pub(super) fn base_properties(
+    label_columns: &[String],
+    times: &[&str],
+    zstd_level: i32,
+) -> Result<WriterPropertiesBuilder, ParquetError> {
+    let mut properties = WriterProperties::builder()
+        .set_created_by(concat!("perennial version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(zstd_level)?))
+        .set_max_row_group_row_count(None)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_statistics_truncate_length(None);
+    for name in label_columns.iter().map(String::as_str).chain(times.iter().copied()) {
+        properties = properties.set_column_statistics_enabled(column_path(name), EnabledStatistics::Chunk);
+    }
+    Ok(properties.set_column_dictionary_enabled(column_path(SERIES), false))
+}
+
+/// Returns how each column of float samples is encoded.
 ///
 /// # Errors
 /// A zstd level that does not exist.
@@ -123,15 +149,7 @@ pub(super) fn writer_properties(
     label_columns: &[String],
     zstd_level: i32,
 ) -> Result<WriterProperties, ParquetError> {
-    let mut properties = WriterProperties::builder()
-        .set_created_by(concat!("perennial version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(zstd_level)?))
-        .set_max_row_group_row_count(None)
-        .set_statistics_enabled(EnabledStatistics::None)
-        .set_statistics_truncate_length(None);
-    for name in label_columns.iter().map(String::as_str).chain([MIN_TIME, MAX_TIME]) {
-        properties = properties.set_column_statistics_enabled(column_path(name), EnabledStatistics::Chunk);
-    }
+    let mut properties = base_properties(label_columns, &[MIN_TIME, MAX_TIME], zstd_level)?;
     for name in [TS, ST, SCALED, VALUES] {
         let page_bytes = if name == TS { TS_PAGE_BYTES } else { VALUE_PAGE_BYTES };
         let encoding = if name == VALUES { Encoding::PLAIN } else { Encoding::BYTE_STREAM_SPLIT };
@@ -140,5 +158,5 @@ pub(super) fn writer_properties(
             .set_column_encoding(list_path(name), encoding)
             .set_column_data_page_size_limit(list_path(name), page_bytes);
     }
-    Ok(properties.set_column_dictionary_enabled(column_path(SERIES), false).build())
+    Ok(properties.build())
 }

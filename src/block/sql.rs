@@ -1,10 +1,12 @@
 //! The views through which DuckDB users see samples instead of rows.
 //!
-//! Three views: `block_rows` reads the files, puts every label of the list into a column and tells which rows
-//! overlap; `samples` unnests; `rollup` answers from row statistics. Rows of one series that overlap in time form
+//! For floats there are three: `block_rows` reads the files, puts every label of the list into a column and tells
+//! which rows overlap; `samples` unnests; `rollup` answers from row statistics. `others` has those of the other kinds. Rows of one series that overlap in time form
 //! an *island*. Islands can only exist in files whose time ranges overlap, so only those are searched for them, by
 //! three small columns; their samples go through the rule of one value per series and timestamp, all others
 //! straight through.
+
+mod others;
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -13,11 +15,13 @@ use super::columns::folded;
 use super::schema::{
     COUNT, COUNTS, FINITE, LABELS_REST, MAX_TIME, MIN_TIME, SCALE, SCALED, SERIES, ST, TS, VALUES,
 };
-use crate::model::{METRIC_NAME, RAW_WINDOW_MS, TimeRange};
+use crate::model::{BlockKind, METRIC_NAME, RAW_WINDOW_MS, TimeRange};
 
 /// A file that the views read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlFile {
+    /// What it holds.
+    pub kind: BlockKind,
     /// Its path or URL, as DuckDB is to open it.
     pub path: String,
     /// The span of its samples.
@@ -31,7 +35,8 @@ const ISLAND: &str = "_island";
 /// The label columns that `samples` adds before the labels.
 const SAMPLES_OWN: [&str; 2] = ["ts", "value"];
 
-/// Prints the SQL that creates the views `samples` and `rollup` over files of one tenant (DuckDB 1.3 and later).
+/// Prints the SQL that creates the views over files of one tenant (DuckDB 1.3 and later): `block_rows`, `samples` and
+/// `rollup` for float samples, `histogram_rows`, `histograms` and `histogram_buckets`, `exemplars`, `metadata`.
 ///
 /// `label_columns` is the tenant's list; each becomes a column, read from the file's column or from
 /// `_labels_rest`, whichever has it. A label that has the name of a view's own column is called `label_<name>` there.
@@ -40,14 +45,58 @@ const SAMPLES_OWN: [&str; 2] = ["ts", "value"];
 pub fn duckdb_views(files: &[SqlFile], label_columns: &[String]) -> String {
     let mut labels = vec![METRIC_NAME.to_owned()];
     labels.extend(label_columns.iter().filter(|c| *c != METRIC_NAME).cloned());
-    let views = Views { files, labels };
-    [views.block_rows(), views.samples(), views.rollup()].join("\n")
+    let of = |kind: BlockKind| Views {
+        files: files.iter().filter(|file| file.kind == kind).collect(),
+        labels: labels.clone(),
+    };
+    let floats = of(BlockKind::Samples);
+    let histograms = of(BlockKind::Histograms);
+    let sql = [
+        floats.rows(&BLOCK_ROWS),
+        floats.samples(),
+        floats.rollup(),
+        histograms.rows(&others::HISTOGRAM_ROWS),
+        histograms.histograms(),
+        histograms.histogram_buckets(),
+        of(BlockKind::Exemplars).exemplars(),
+        of(BlockKind::Metadata).metadata(),
+    ];
+    sql.join("\n")
 }
 
 struct Views<'a> {
-    files: &'a [SqlFile],
+    files: Vec<&'a SqlFile>,
     labels: Vec<String>,
 }
+
+/// A view of rows as they stand in the files of one kind.
+struct RowsView {
+    name: &'static str,
+    /// The columns after the labels, with their types.
+    columns: &'static [(&'static str, &'static str)],
+}
+
+const BLOCK_ROWS: RowsView = RowsView {
+    name: "block_rows",
+    columns: &[
+        (MIN_TIME, "TIMESTAMPTZ"),
+        (MAX_TIME, "TIMESTAMPTZ"),
+        (COUNTS[0], "INTEGER"),
+        (COUNTS[1], "INTEGER"),
+        (COUNTS[2], "INTEGER"),
+        (FINITE[0], "DOUBLE"),
+        (FINITE[1], "DOUBLE"),
+        (FINITE[2], "DOUBLE"),
+        (FINITE[3], "DOUBLE"),
+        (FINITE[4], "DOUBLE"),
+        (FINITE[5], "DOUBLE"),
+        (TS, "TIMESTAMPTZ[]"),
+        (ST, "TIMESTAMPTZ[]"),
+        (SCALE, "INTEGER"),
+        (SCALED, "BIGINT[]"),
+        (VALUES, "DOUBLE[]"),
+    ],
+};
 
 /// Returns an SQL identifier.
 fn quoted(name: &str) -> String {
@@ -78,8 +127,8 @@ fn view_names(labels: &[String], own: &[&str]) -> Vec<String> {
 }
 
 /// Returns the files that overlap another, and those that do not.
-fn split_overlapping(files: &[SqlFile]) -> (Vec<&SqlFile>, Vec<&SqlFile>) {
-    let mut sorted: Vec<&SqlFile> = files.iter().collect();
+fn split_overlapping<'a>(files: &[&'a SqlFile]) -> (Vec<&'a SqlFile>, Vec<&'a SqlFile>) {
+    let mut sorted: Vec<&SqlFile> = files.to_vec();
     sorted.sort_by(|a, b| a.range.start_ms.cmp(&b.range.start_ms).then_with(|| a.path.cmp(&b.path)));
     let mut overlaps = vec![false; sorted.len()];
     // The file that reaches furthest so far is the one to compare with.
@@ -148,36 +197,41 @@ impl Views<'_> {
         )
     }
 
-    fn row_columns(&self, files: &[&SqlFile]) -> String {
+    /// Returns hash and labels of rows, each label in its column.
+    fn label_columns(&self, files: &[&SqlFile]) -> String {
         let labels: Vec<String> = self.labels.iter().map(|l| self.label(l, files)).collect();
-        let fixed: Vec<&str> = [MIN_TIME, MAX_TIME]
-            .into_iter()
-            .chain(COUNTS)
-            .chain(FINITE)
-            .chain([TS, ST, SCALE, SCALED, VALUES])
-            .collect();
-        format!("{SERIES}, {}, {}, {}", labels.join(", "), self.rest(files), fixed.join(", "))
+        format!("{SERIES}, {}, {}", labels.join(", "), self.rest(files))
     }
 
-    fn block_rows(&self) -> String {
-        let mut sql = "-- Rows as they stand in the files; `_island` numbers rows that overlap another of their series.\n\
-                       CREATE OR REPLACE VIEW block_rows AS\n"
-            .to_owned();
-        let (overlapping, lone) = split_overlapping(self.files);
+    /// Returns the label columns under the names that they have in a view with columns of its own.
+    fn labels_in_view(&self, own: &[&str]) -> String {
+        let names = view_names(&self.labels, own);
+        let labels: Vec<String> = self.labels.iter().zip(names).map(|(l, n)| renamed(l, &n)).collect();
+        labels.join(", ")
+    }
+
+    fn rows(&self, RowsView { name, columns }: &RowsView) -> String {
+        let mut sql = format!(
+            "-- Rows as they stand in the files; `_island` numbers rows that overlap another of their series.\n\
+             CREATE OR REPLACE VIEW {name} AS\n"
+        );
+        let fixed = columns.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(", ");
+        let (overlapping, lone) = split_overlapping(&self.files);
         let mut branches = Vec::new();
         if !lone.is_empty() {
-            let (columns, files) = (self.row_columns(&lone), read_parquet(&lone, false));
-            branches.push(format!("SELECT {columns}, NULL::BIGINT AS {ISLAND}\n  FROM {files} f"));
+            let (labels, files) = (self.label_columns(&lone), read_parquet(&lone, false));
+            branches.push(format!("SELECT {labels}, {fixed}, NULL::BIGINT AS {ISLAND}\n  FROM {files} f"));
         }
         if !overlapping.is_empty() {
-            let (columns, files) = (self.row_columns(&overlapping), read_parquet(&overlapping, true));
+            let (labels, files) = (self.label_columns(&overlapping), read_parquet(&overlapping, true));
             branches.push(format!(
-                "SELECT {columns}, {ISLAND}\n  FROM {files} f\n  LEFT JOIN ({}\n  ) i USING (_file, file_row_number)",
+                "SELECT {labels}, {fixed}, {ISLAND}\n  FROM {files} f\n  \
+                 LEFT JOIN ({}\n  ) i USING (_file, file_row_number)",
                 islands(&files)
             ));
         }
         if branches.is_empty() {
-            branches.push(self.no_rows());
+            branches.push(self.no_rows(&[columns, [(ISLAND, "BIGINT")].as_slice()].concat()));
         }
         sql.push_str(&branches.join("\nUNION ALL\n"));
         sql.push_str(";\n");
@@ -185,16 +239,11 @@ impl Views<'_> {
     }
 
     /// Returns a query of the right columns without rows, for a tenant without files.
-    fn no_rows(&self) -> String {
+    fn no_rows(&self, fixed: &[(&str, &str)]) -> String {
         let mut columns = vec![format!("NULL::BIGINT AS {SERIES}")];
         columns.extend(self.labels.iter().map(|l| format!("NULL::VARCHAR AS {}", quoted(l))));
         columns.push(format!("NULL::MAP(VARCHAR, VARCHAR) AS {LABELS_REST}"));
-        columns.extend([MIN_TIME, MAX_TIME].map(|c| format!("NULL::TIMESTAMPTZ AS {c}")));
-        columns.extend(COUNTS.map(|c| format!("NULL::INTEGER AS {c}")));
-        columns.extend(FINITE.map(|c| format!("NULL::DOUBLE AS {c}")));
-        columns.extend([TS, ST].map(|c| format!("NULL::TIMESTAMPTZ[] AS {c}")));
-        columns.push(format!("NULL::INTEGER AS {SCALE}, NULL::BIGINT[] AS {SCALED}"));
-        columns.push(format!("NULL::DOUBLE[] AS {VALUES}, NULL::BIGINT AS {ISLAND}"));
+        columns.extend(fixed.iter().map(|(column, kind)| format!("NULL::{kind} AS {column}")));
         format!("SELECT {} WHERE false", columns.join(", "))
     }
 
@@ -221,9 +270,8 @@ impl Views<'_> {
     }
 
     fn samples(&self) -> String {
-        let names = view_names(&self.labels, &SAMPLES_OWN);
-        let labels: Vec<String> = self.labels.iter().zip(names).map(|(l, n)| renamed(l, &n)).collect();
-        let columns = format!("_time AS ts, _value AS value, {}, {LABELS_REST}, {SERIES}", labels.join(", "));
+        let labels = self.labels_in_view(&SAMPLES_OWN);
+        let columns = format!("_time AS ts, _value AS value, {labels}, {LABELS_REST}, {SERIES}");
         format!(
             "-- One row per sample. NULL is a stale marker.\nCREATE OR REPLACE VIEW samples AS\n{}\nUNION ALL\n\
              SELECT {columns}\n  FROM ({});\n",
@@ -234,9 +282,7 @@ impl Views<'_> {
 
     fn rollup(&self) -> String {
         let own: Vec<&str> = COUNTS.iter().chain(&FINITE).map(|c| &c[1..]).collect();
-        let names = view_names(&self.labels, &own);
-        let labels: Vec<String> = self.labels.iter().zip(names).map(|(l, n)| renamed(l, &n)).collect();
-        let identity = self.identity();
+        let (labels, identity) = (self.labels_in_view(&own), self.identity());
         let own_columns = |columns: &[&str]| -> String {
             columns.iter().map(|c| format!("{c} AS {}", quoted(&c[1..]))).collect::<Vec<_>>().join(", ")
         };
@@ -251,7 +297,6 @@ impl Views<'_> {
              FROM (SELECT *, lag(_last IGNORE NULLS) OVER (PARTITION BY {identity} ORDER BY {MIN_TIME}) AS _before\n  \
              FROM (SELECT {identity}, {statistics} FROM block_rows WHERE {ISLAND} IS NULL\n  UNION ALL\n  \
              {islands}));\n",
-            labels = labels.join(", "),
             counts = own_columns(&COUNTS),
             finite = own_columns(&FINITE[..5]),
             statistics = statistics.join(", "),

@@ -17,7 +17,7 @@ mod views;
 
 const STALE: f64 = f64::from_bits(STALE_MARKER_BITS);
 
-fn labels(pairs: &[(&str, &str)]) -> Labels {
+pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().copied()).unwrap()
 }
 
@@ -26,7 +26,7 @@ fn run(pairs: &[(&str, &str)], samples: impl IntoIterator<Item = (i64, f64)>) ->
     SeriesRun { labels: labels(pairs), samples }
 }
 
-fn spec(label_columns: &[String]) -> BlockSpec {
+pub(super) fn spec(label_columns: &[String]) -> BlockSpec {
     BlockSpec {
         id: Ulid::from_parts(1, 2),
         tenant: TenantId::new("team-a").unwrap(),
@@ -49,7 +49,7 @@ fn write(mut runs: Vec<SeriesRun>) -> (Bytes, BlockStats) {
     (out.into(), stats)
 }
 
-fn cpu() -> Cpu {
+pub(super) fn cpu() -> Cpu {
     Cpu::start(1).unwrap()
 }
 
@@ -77,6 +77,10 @@ async fn read_all(file: &Bytes) -> Result<Vec<SeriesRun>, BlockError> {
         }
     }
     Ok(runs)
+}
+
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
 /// Bytes that remember which ranges were read.
@@ -217,6 +221,7 @@ async fn the_footer_says_what_a_catalog_entry_says() {
     assert_eq!(stats, expected);
     let spec = spec(&[]);
     let meta = BlockMeta {
+        kind: BlockKind::Samples,
         id: spec.id,
         tenant: spec.tenant,
         resolution: spec.resolution,

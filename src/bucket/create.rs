@@ -82,7 +82,8 @@ impl Bucket {
                 }
                 Err(error) => return Err(error),
             }
-            match self.put_if_absent(&key, second).await {
+            let put = self.attempts.run(Operation::Create, None, || self.put_if_absent(&key, second.clone()));
+            match put.await {
                 Ok(()) => return Err(no_conditional_create("a second create of one key succeeded")),
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {}
                 Err(error) => return Err(BucketError::of(Operation::Create, &key, error)),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::model::ErrorKind;
 
+use super::attempts::answer_of;
 use super::instruments::Operation;
 
 /// A failure of object storage.
@@ -136,15 +137,16 @@ impl BucketError {
     /// failed inside. A refusal that stays, as of credentials or of a bucket that does not exist, is none.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        let source = match self {
+        let error = match self {
             Self::Unverified { source, .. } | Self::Store { source, .. } => &**source,
             _ => return false,
         };
-        let object_store::Error::Generic { store, source } = source else { return false };
+        let object_store::Error::Generic { store, source } = error else { return false };
         let full = source.downcast_ref::<std::io::Error>().is_some_and(|error| {
             matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
         });
-        full || *store != super::durable::STORE
+        let refused = answer_of(error).is_some_and(|answer| !answer.is_transient());
+        full || *store != super::durable::STORE && !refused
     }
 
     /// Returns what the failure asks of the caller.

@@ -9,8 +9,8 @@ use crate::model::{SourceName, TenantId, Ulid};
 use super::BucketError;
 use super::archive_key::ArchiveObject;
 
-/// The digits of a version in its key, so that a listing sorts by number.
-const VERSION_DIGITS: usize = 20;
+/// The digits of a number in a key, so that a listing sorts by number.
+const NUMBER_DIGITS: usize = 20;
 
 /// The name of an object in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,7 +48,15 @@ pub enum ObjectKey {
         /// Which object.
         object: ArchiveObject,
     },
-    /// `probes/<ULID>`: made and deleted at start to see whether the store has a conditional create.
+    /// `log/<epoch ULID>/<sequence number, 20 digits>`: an entry of a log in the bucket, or what ends its epoch.
+    LogEntry {
+        /// The epoch.
+        epoch: Ulid,
+        /// The sequence number, from 1.
+        seq: u64,
+    },
+    /// `probes/<ULID>`: made and deleted at start to see whether the store has a conditional create, and later to see what
+    /// time the store has.
     Probe {
         /// A random id.
         id: Ulid,
@@ -61,6 +69,21 @@ impl ObjectKey {
 
     /// The folder that holds one folder per archived source.
     pub const ARCHIVES: &'static str = "archives";
+
+    /// The folder that holds one folder per epoch of a log.
+    pub const LOG: &'static str = "log";
+
+    /// Returns the folder that holds an epoch of a log.
+    #[must_use]
+    pub fn log_folder(epoch: Ulid) -> String {
+        format!("{}/{epoch}", Self::LOG)
+    }
+
+    /// Reads the name of an epoch's folder back.
+    #[must_use]
+    pub fn parse_log_folder(name: &str) -> Option<Ulid> {
+        parse_ulid(name)
+    }
 
     /// Returns the key of an object in a source's archive.
     #[must_use]
@@ -127,10 +150,9 @@ impl ObjectKey {
                 Self::CatalogPart { tenant: tenant.parse().ok()?, id: parse_ulid(id)? }
             }
             ["tenants", tenant, "catalog", version] => {
-                let digits = version.len() == VERSION_DIGITS && version.bytes().all(|b| b.is_ascii_digit());
-                let version = digits.then(|| version.parse().ok()).flatten()?;
-                Self::CatalogVersion { tenant: tenant.parse().ok()?, version }
+                Self::CatalogVersion { tenant: tenant.parse().ok()?, version: parse_number(version)? }
             }
+            ["log", epoch, seq] => Self::LogEntry { epoch: parse_ulid(epoch)?, seq: parse_number(seq)? },
             ["tenants", tenant, "blocks", file] => {
                 Self::Block { tenant: tenant.parse().ok()?, id: parse_ulid(file.strip_suffix(".parquet")?)? }
             }
@@ -150,7 +172,7 @@ impl ObjectKey {
             | Self::CatalogLatest { tenant }
             | Self::CatalogPart { tenant, .. }
             | Self::Block { tenant, .. } => Some(tenant),
-            Self::Archive { .. } | Self::Probe { .. } => None,
+            Self::Archive { .. } | Self::LogEntry { .. } | Self::Probe { .. } => None,
         }
     }
 
@@ -165,12 +187,15 @@ impl fmt::Display for ObjectKey {
         let tenants = Self::TENANTS;
         match self {
             Self::CatalogVersion { tenant, version } => {
-                write!(f, "{tenants}/{tenant}/catalog/{version:0width$}", width = VERSION_DIGITS)
+                write!(f, "{tenants}/{tenant}/catalog/{version:0width$}", width = NUMBER_DIGITS)
             }
             Self::CatalogLatest { tenant } => write!(f, "{tenants}/{tenant}/catalog/latest"),
             Self::CatalogPart { tenant, id } => write!(f, "{tenants}/{tenant}/catalog/parts/{id}"),
             Self::Block { tenant, id } => write!(f, "{tenants}/{tenant}/blocks/{id}.parquet"),
             Self::Archive { source, object } => write!(f, "{}/{source}/{object}", Self::ARCHIVES),
+            Self::LogEntry { epoch, seq } => {
+                write!(f, "{}/{epoch}/{seq:0width$}", Self::LOG, width = NUMBER_DIGITS)
+            }
             Self::Probe { id } => write!(f, "probes/{id}"),
         }
     }
@@ -179,6 +204,11 @@ impl fmt::Display for ObjectKey {
 /// Reads a ULID in the one form that it is printed in: lower case and the letters I, L, O are other names.
 pub(super) fn parse_ulid(text: &str) -> Option<Ulid> {
     Ulid::from_string(text).ok().filter(|id| id.to_string() == text)
+}
+
+fn parse_number(text: &str) -> Option<u64> {
+    let digits = text.len() == NUMBER_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 /// Checks the name of a folder to list.

@@ -353,7 +353,7 @@ fn wrong_configuration_is_refused_by_key_and_with_what_is_allowed() {
         (&s3("put_user_metadata: {X-Amz-Storage-Class: GLACIER}"), "GLACIER_IR"),
         (&s3("put_user_metadata: {X-Amz-Storage-Class: cheap}"), "STANDARD_IA"),
         (&s3("http_config: {tls_config: {cert_file: x}}"), "cert_file"),
-        (&s3("max_retries: -1"), "max_retries"),
+        (&s3("max_retries: -1"), "`-1`"),
         (&format!("{}\nhedging_config: {{up_to: 0}}", s3("region: r")), "hedging_config.up_to"),
         (&format!("{}\nhedging_config: {{quantile: 90}}", s3("region: r")), "hedging_config.quantile"),
         ("type: GCS\nconfig: {bucket: b, service_account: x}", "service_account"),

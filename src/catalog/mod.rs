@@ -57,9 +57,9 @@ pub use invariants::check_invariants;
 pub use plan::{Change, CoverChange, Plan, TombstoneChange, plan_commit};
 pub use rollback::{LostBlock, RollbackError, RollbackPlan};
 pub use snapshot::Snapshot;
-pub use version::{
-    BlockEntry, BlockKind, Covered, Doomed, FORMAT, PartEntry, UnknownFields, Version, WRITER,
-};
+pub use version::{BlockEntry, Covered, Doomed, FORMAT, PartEntry, UnknownFields, Version, WRITER};
+
+pub use crate::model::BlockKind;
 
 use crate::bucket::{Bucket, ObjectKey};
 use crate::model::TenantId;

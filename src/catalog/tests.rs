@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 
-use super::version::{BlockEntry, BlockKind, UnknownFields};
+use super::version::{BlockEntry, UnknownFields};
 use super::{CatalogSettings, TenantCatalog};
 use crate::bucket::Bucket;
 use crate::bucket::tests::failing::FailingStore;
-use crate::model::{Labels, Resolution, TenantId, Ulid};
+use crate::model::{BlockKind, Labels, Resolution, TenantId, Ulid};
 use crate::runtime::{ManualClock, random_from_seed};
 
 const HOUR_MS: i64 = 3_600_000;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{Labels, Resolution, TenantId, TimeRange, Ulid};
+use crate::model::{BlockKind, Labels, Resolution, TenantId, TimeRange, Ulid};
 
 /// The format that is written, and the newest one that is read.
 pub const FORMAT: u32 = 1;
@@ -70,9 +70,9 @@ pub struct BlockEntry {
     pub size_bytes: u64,
     /// Rows in it.
     pub rows: u64,
-    /// Series in it.
+    /// Series in it; metric families where it holds metadata.
     pub series: u64,
-    /// Samples in it.
+    /// Samples in it; exemplars or entries of metadata where it holds those.
     pub samples: u64,
     /// SHA-256 of the object, in lower-case hexadecimal digits.
     pub sha256: String,
@@ -97,31 +97,6 @@ impl BlockEntry {
     #[must_use]
     pub const fn range(&self) -> TimeRange {
         TimeRange { start_ms: self.min_time_ms, end_ms: self.max_time_ms }
-    }
-}
-
-/// What a block holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum BlockKind {
-    /// Float samples.
-    Samples,
-    /// A kind of a newer writer, by its name. Readers leave such blocks alone.
-    Other(String),
-}
-
-impl From<String> for BlockKind {
-    fn from(name: String) -> Self {
-        if name == "samples" { Self::Samples } else { Self::Other(name) }
-    }
-}
-
-impl From<BlockKind> for String {
-    fn from(kind: BlockKind) -> Self {
-        match kind {
-            BlockKind::Samples => "samples".to_owned(),
-            BlockKind::Other(name) => name,
-        }
     }
 }
 

@@ -157,6 +157,7 @@ async fn archive(args: &RunArgs) -> Result<(), Failure> {
     let (settings, jobs) = (args.settings()?, args.jobs.read()?);
     // The store may be away: the archivers keep what is there, and check the store once it answers.
     let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
+    base.announce_bucket();
     let envelope = args.encryption.sealing(&base.random)?;
     let bucket = args.lock.apply_unchecked(base.bucket.clone(), &base.clock)?;
     let upkeep = Upkeep::new(&base, bucket.clone(), envelope.clone());

@@ -1,8 +1,6 @@
 //! The parts that long-running roles share, put together.
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +12,14 @@ use super::Failure;
 use super::flags::{
     CatalogArgs, CommonArgs, IngestArgs, MemoryArgs, QueryArgs, READER_BYTES_MAX, TenantArgs,
 };
+use super::write_log::{self, OpenedLog};
 use crate::bucket::Bucket;
 use crate::catalog::{CatalogSettings, Catalogs, tenants};
 use crate::head::Heads;
-use crate::log::{DiskLog, Log, LogSettings, OsFiles};
 use crate::model::{ErrorKind, Labels, error_chain};
 use crate::receive::{
-    BlockTarget, Commands, Committer, CommitterMetrics, CreateProbe, CutError, CutRequestQueue, CutTiming,
-    Cutter, CutterRequests, Growth, OnCommit, RecoverSettings, Room, WriteEndpoint, recover,
+    Commands, Committer, CommitterMetrics, CutError, CutRequestQueue, CutTiming, CutterRequests, Growth,
+    OnCommit, Room, WriteEndpoint,
 };
 use crate::runtime::{Clock, Cpu, Memory, Metrics, Random, Shutdown, SystemClock};
 use crate::select::{CatalogView, LocalBlocks, SelectLimits, Selector};
@@ -31,11 +29,7 @@ use crate::server::{
 use crate::store::Reads;
 use crate::wire::store_api::STORE_API_DESCRIPTORS;
 
-/// While replaying, heads above this size are cut, so that a long log needs no more memory than this.
-const REPLAY_HEAD_BYTES_MAX: u64 = 1 << 30;
-
-/// The share of the memory budget that heads may take while the log is replayed, and that open blocks may take.
-const REPLAY_HEAD_PERCENT: u64 = 40;
+/// The share of the memory budget that open blocks may take.
 const READER_PERCENT: u64 = 12;
 
 /// How long a bucket may take to answer at the start before it counts as away.
@@ -146,6 +140,12 @@ impl Base {
     pub(super) async fn inspect(common: &CommonArgs) -> Result<Self, Failure> {
         common.check_local_bucket()?;
         Self::start(common, CatalogSettings::default(), false).await
+    }
+
+    /// Says in the log and in a metric what the bucket does for its objects, as soon as it tells.
+    pub(super) fn announce_bucket(&self) {
+        let bucket = self.bucket.clone();
+        tokio::spawn(async move { bucket.announce().await });
     }
 
     /// Makes the selector over heads, blocks or both.
@@ -271,16 +271,16 @@ impl WriteSide {
         parts: WriteParts<'_>,
         (requests, queue): (CutterRequests, CutRequestQueue),
     ) -> Result<Self, Failure> {
-        let WriteParts { common, ingest, heads, memory, .. } = &parts;
+        let WriteParts { ingest, heads, memory, .. } = &parts;
         let (heads, memory) = (Arc::clone(heads), memory.clone());
         let growth = Growth::new(ingest.growth_bound(), Arc::clone(&parts.local), &base.metrics);
         let settings = (ingest.settings(), parts.tenants.settings(), Room { memory, growth });
         let timing = CutTiming { interval: ingest.cut_interval, hand_over: parts.hand_over };
-        let (data_dir, skip_damaged) = (common.data_dir.clone(), ingest.skip_damaged);
-        let (cutter, log) = Self::recover(base, parts, (&data_dir, skip_damaged)).await?;
+        let OpenedLog { log, cutter, recoverer } = write_log::open(base, &parts).await?;
+        tokio::spawn(recoverer.run(base.shutdown.clone()));
         register_head_metrics(&base.metrics, &heads);
         let metrics = CommitterMetrics::new(&base.metrics);
-        let committer = Committer::new(Log::Disk(log), Arc::clone(&heads), Arc::clone(&base.clock), metrics);
+        let committer = Committer::new(log, Arc::clone(&heads), Arc::clone(&base.clock), metrics);
         let (commands, committer) = committer.start().map_err(|e| {
             Failure::new(ErrorKind::Unavailable, format!("cannot start the committing thread: {e}"))
         })?;
@@ -298,45 +298,6 @@ impl WriteSide {
             &base.metrics,
         );
         Ok(Self { endpoint, commands, committer, cutter: tokio::spawn(cutting), stop_cutting })
-    }
-
-    /// Opens the log and replays it.
-    async fn recover(
-        base: &Base,
-        parts: WriteParts<'_>,
-        (data_dir, skip_damaged): (&Path, bool),
-    ) -> Result<(Cutter, DiskLog), Failure> {
-        let WriteParts { external_labels, heads, local, memory, bucket_away, on_commit, .. } = parts;
-        let receiver = receiver_name(data_dir, &base.random)?;
-        let settings = LogSettings { skip_damaged, ..LogSettings::default() };
-        let epoch = base.random.ulid(base.clock.now_ms());
-        let files = Arc::new(OsFiles);
-        let (mut log, segments) = DiskLog::open(&data_dir.join("log"), &receiver, epoch, settings, files)?;
-        let target = BlockTarget {
-            catalogs: Arc::clone(&base.catalogs),
-            pending_dir: data_dir.join("pending"),
-            local,
-            probe: if bucket_away { CreateProbe::outstanding() } else { CreateProbe::passed() },
-            external_labels,
-            receiver,
-            cpu: base.cpu.clone(),
-            clock: Arc::clone(&base.clock),
-            random: base.random.clone(),
-        };
-        target.clear_pending()?;
-        let mut cutter = Cutter::new(target, Arc::clone(&heads), on_commit, &base.metrics);
-        let started_ms = base.clock.monotonic_ms();
-        let head_bytes_max = memory.at_most(REPLAY_HEAD_BYTES_MAX, REPLAY_HEAD_PERCENT);
-        let head_bytes_max = usize::try_from(head_bytes_max).unwrap_or(usize::MAX);
-        let replay = RecoverSettings { head_bytes_max, bucket_away };
-        let recovered = recover(segments, &heads, &mut cutter, &mut log, replay).await?;
-        tracing::info!(
-            segments = recovered.segments,
-            samples = recovered.samples,
-            milliseconds = base.clock.monotonic_ms() - started_ms,
-            "replayed the log"
-        );
-        Ok((cutter, log))
     }
 
     /// Serves remote write until `stop`, then cuts and commits what is left.
@@ -394,24 +355,6 @@ fn register_head_metrics(metrics: &Metrics, heads: &Arc<Heads>) {
     });
 }
 
-/// Returns the name of the receiver that owns a data directory; made once, so that it outlives host names.
-fn receiver_name(data_dir: &Path, random: &Random) -> Result<String, Failure> {
-    let path = data_dir.join("receiver-name");
-    let failed = |e: std::io::Error| {
-        Failure::new(ErrorKind::Unavailable, format!("--data-dir: cannot use {}: {e}", path.display()))
-    };
-    match std::fs::read_to_string(&path) {
-        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
-        _ => {}
-    }
-    std::fs::create_dir_all(data_dir).map_err(failed)?;
-    let name = format!("receiver-{:012x}", random.next_u64() >> 16);
-    let mut file = std::fs::File::create(&path).map_err(failed)?;
-    file.write_all(format!("{name}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    Ok(name)
-}
-
 /// The reading side: HTTP from the first moment, queries and gRPC once the process is ready.
 pub(super) struct ReadSide {
     late: LateRoutes,
@@ -444,9 +387,9 @@ impl ReadSide {
         self.late.open(reads.http_routes());
         if let Some(listener) = self.grpc.take() {
             let (routes, limits) = (reads.grpc_routes(), self.connections.clone());
-            let shutdown = process.shutdown.clone();
+            let (cpu, shutdown) = (process.cpu.clone(), process.shutdown.clone());
             self.tasks.spawn(async move {
-                serve_grpc(listener, routes, STORE_API_DESCRIPTORS, &limits, shutdown)
+                serve_grpc(listener, (routes, STORE_API_DESCRIPTORS), &limits, cpu, shutdown)
                     .await
                     .map_err(|e| Failure::new(ErrorKind::Unavailable, format!("the gRPC listener: {e}")))
             });

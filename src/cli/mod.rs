@@ -20,6 +20,7 @@ mod archive_upkeep;
 mod bench;
 mod blocks;
 mod blocks_verify;
+mod bucket;
 mod compose;
 mod config_file;
 mod encryption;
@@ -35,6 +36,7 @@ mod restore_tables;
 mod rollback;
 mod sql_view;
 mod store;
+mod write_log;
 mod write_roles;
 
 #[cfg(test)]
@@ -82,6 +84,9 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     Archive(archive::ArchiveCommand),
     /// Sends a load to any remote-write endpoint and reports what it took.
     Bench(bench::BenchArgs),
+    /// Shows what the object store is and does.
+    #[command(subcommand)]
+    Bucket(bucket::BucketCommand),
     /// Shows and verifies blocks of the newest catalog version.
     #[command(subcommand)]
     Blocks(blocks::BlocksCommand),
@@ -197,6 +202,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Store(args) => runtime.block_on(store::run(args)),
         Command::Archive(command) => runtime.block_on(archive::run(command)),
         Command::Bench(args) => runtime.block_on(bench::run(args)),
+        Command::Bucket(command) => runtime.block_on(bucket::run(command)),
         Command::Blocks(command) => runtime.block_on(blocks::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
         Command::Rollback(args) => runtime.block_on(rollback::run(args)),

@@ -7,7 +7,6 @@ use super::flags::CommonArgs;
 use super::{Failure, print_line};
 use crate::block::{SqlFile, duckdb_views};
 use crate::bucket::ObjectKey;
-use crate::catalog::BlockKind;
 use crate::model::{ErrorKind, Resolution, TenantId};
 
 /// SQL engines that views are written for.
@@ -47,8 +46,9 @@ pub(super) async fn run(args: SqlViewArgs) -> Result<(), Failure> {
     let blocks = newest.blocks().await?;
     let files: Vec<SqlFile> = blocks
         .iter()
-        .filter(|block| block.kind == BlockKind::Samples && block.resolution == Resolution::Raw)
+        .filter(|block| block.resolution == Resolution::Raw)
         .map(|block| SqlFile {
+            kind: block.kind.clone(),
             path: base.bucket.locate(&ObjectKey::block(&args.tenant, block.id)),
             range: block.range(),
             label_columns: block.label_columns.clone(),

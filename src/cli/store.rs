@@ -38,6 +38,7 @@ pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
     args.common.start_logging();
     let jobs = args.jobs.read()?;
     let base = Base::start(&args.common, CatalogSettings::default(), false).await?;
+    base.announce_bucket();
     let scheduler = role_scheduler(&base, &args.common, jobs).await?;
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;
@@ -77,6 +78,7 @@ pub(super) fn reads(
         tenant_label: tenants.tenant_label.clone(),
         tenant_header: tenants.tenant_header.clone(),
         default_tenant: tenants.default_tenant.clone(),
+        replica_labels: query.replica_labels.clone(),
         query_timeout: query.query_timeout,
         query_concurrency: query.query_concurrency,
         limits: query.limits(),

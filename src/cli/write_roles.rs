@@ -55,12 +55,14 @@ impl WriteRole {
     }
 }
 
-pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Failure> {
+pub(super) async fn run(role: WriteRole, mut args: WriteRoleArgs) -> Result<(), Failure> {
     args.common.start_logging();
     args.ingest.check()?;
     let external_labels = args.ingest.external_labels(&args.tenants.tenant_label)?;
+    args.query.hide_too(&args.ingest.replica_labels);
     let jobs = args.jobs.read()?;
     let (base, bucket_away) = Base::start_writer(&args.common, args.ingest.history.settings()?).await?;
+    base.announce_bucket();
     let scheduler = role_scheduler(&base, &args.common, jobs).await?;
     let http = bind("http-address", args.listen.http_address).await?;
     let grpc = bind("grpc-address", args.listen.grpc_address).await?;
@@ -80,9 +82,9 @@ pub(super) async fn run(role: WriteRole, args: WriteRoleArgs) -> Result<(), Fail
     }
     let (hand_over, on_commit): (Duration, OnCommit) = match view.clone() {
         // Our own reads have the version before the head goes.
-        Some(view) => (Duration::ZERO, Box::new(move |snapshot| view.install(snapshot))),
+        Some(view) => (Duration::ZERO, Arc::new(move |snapshot| view.install(snapshot))),
         // Stores see the version within two refreshes; a query that began before may still read the head.
-        None => (args.catalog.refresh * 2 + args.query.query_timeout, Box::new(|_| {})),
+        None => (args.catalog.refresh * 2 + args.query.query_timeout, Arc::new(|_| {})),
     };
     let (heads, local, memory) = (Heads::new(), LocalBlocks::new(), base.memory(&args.memory));
     let parts = WriteParts {

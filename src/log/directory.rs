@@ -64,6 +64,26 @@ pub(super) fn list_segments(dir: &Path) -> Result<Vec<SegmentName>, LogError> {
     Ok(segments)
 }
 
+/// Returns whether a directory holds segments of a log. Changes nothing there.
+///
+/// # Errors
+/// The operating system's, but for a directory that is not there.
+pub fn has_segments(dir: &Path) -> Result<bool, LogError> {
+    if !dir.is_dir() {
+        return Ok(false);
+    }
+    for name in names_in(dir)? {
+        let folder = dir.join(&name);
+        if Ulid::from_string(&name).is_ok() && folder.is_dir() {
+            let files = names_in(&folder)?;
+            if files.iter().any(|file| parse_seq(file).is_some()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 fn parse_seq(file: &str) -> Option<u64> {
     let digits = file.strip_suffix(SUFFIX)?;
     let all_digits = digits.len() == SEQ_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());

@@ -2,8 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::model::ErrorKind;
+use crate::bucket::{BucketError, ObjectKey};
+use crate::model::{ErrorKind, Ulid};
+use crate::runtime::CpuError;
 
 /// Why the log could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +86,66 @@ pub enum LogError {
         /// The longest allowed.
         allowed: usize,
     },
+    /// A compute thread failed.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+    /// The bucket failed.
+    #[error("the log in the bucket: {0}")]
+    Bucket(#[from] BucketError),
+    /// Somebody took this writer for dead.
+    #[error(
+        "the log epoch {epoch} was sealed by {by}, which took this receiver for dead: nothing is lost, a new epoch \
+         begins and senders try again"
+    )]
+    Sealed {
+        /// The epoch.
+        epoch: Ulid,
+        /// Who sealed it.
+        by: String,
+    },
+    /// This writer stored nothing for so long that it must count as dead.
+    #[error(
+        "the log epoch {epoch} took no entry for {seconds} s and may be taken for dead: nothing is lost, a new epoch \
+         begins and senders try again"
+    )]
+    Silent {
+        /// The epoch.
+        epoch: Ulid,
+        /// For how long.
+        seconds: i64,
+    },
+    /// An object does not read.
+    #[error(
+        "the log entry {key} is damaged: {reason}. Acknowledged samples may be lost: restore the object from a copy, or \
+         start a receiver with --log.skip-damaged to go on with what can be read"
+    )]
+    ObjectDamaged {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// An object that was never released is not there.
+    #[error(
+        "the log entry {key} is missing and was never released. Acknowledged samples may be lost: restore the object from a \
+         copy, or start a receiver with --log.skip-damaged to go on without it"
+    )]
+    ObjectMissing {
+        /// Its key.
+        key: String,
+    },
+    /// An object was written by a later version.
+    #[error(
+        "the log entry {key} has format version {version}, this program reads {readable}: update this program"
+    )]
+    ObjectVersion {
+        /// Its key.
+        key: String,
+        /// Its format version.
+        version: u16,
+        /// The newest version that can be read.
+        readable: u16,
+    },
     /// The body of an entry could not be compressed.
     #[error("cannot compress a log entry: {0}")]
     Compress(#[source] io::Error),
@@ -94,13 +157,24 @@ impl LogError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Locked { .. } => ErrorKind::Locked,
-            Self::Io { .. } => ErrorKind::Unavailable,
-            Self::Damaged { .. } | Self::Missing { .. } => ErrorKind::Corrupt,
-            Self::Version { .. } => ErrorKind::Unsupported,
+            Self::Io { .. } | Self::Sealed { .. } | Self::Silent { .. } => ErrorKind::Unavailable,
+            Self::Bucket(error) => error.kind(),
+            Self::Damaged { .. }
+            | Self::Missing { .. }
+            | Self::ObjectDamaged { .. }
+            | Self::ObjectMissing { .. } => ErrorKind::Corrupt,
+            Self::Version { .. } | Self::ObjectVersion { .. } => ErrorKind::Unsupported,
             Self::LabelsTooLarge { .. } => ErrorKind::TooLarge,
             Self::ReceiverName { .. } => ErrorKind::Invalid,
-            Self::Compress(_) => ErrorKind::Internal,
+            Self::Compress(_) | Self::Cpu(_) => ErrorKind::Internal,
         }
+    }
+
+    /// Says that the bucket did not answer a put.
+    pub(super) fn put_timeout(key: &ObjectKey, waited: Duration) -> Self {
+        let reason = format!("no answer within {} s, it may still arrive", waited.as_secs());
+        let source = io::Error::new(io::ErrorKind::TimedOut, reason);
+        Self::Io { action: "store", path: key.to_string().into(), source }
     }
 
     /// Returns a closure that says which step on which path an I/O error belongs to.
@@ -131,6 +205,17 @@ impl CodecError {
             Self::Cut => "the bytes are cut off",
             Self::Malformed(reason) => reason,
             Self::Version(_) => "the format version is not known",
+        }
+    }
+
+    /// Says in which object of the bucket.
+    pub(super) fn of_object(self, key: &ObjectKey) -> LogError {
+        let key = key.to_string();
+        match self {
+            Self::Version(version) => {
+                LogError::ObjectVersion { key, version, readable: super::object::VERSION }
+            }
+            _ => LogError::ObjectDamaged { key, reason: self.reason() },
         }
     }
 

@@ -1,5 +1,8 @@
 //! The durable log: what a receiver writes before it acknowledges, and reads back when it starts.
 //!
+//! There are two kinds behind one type, [`Log`]: on disk, which is told of here, and in the bucket, see [`object`]. The
+//! bodies of their entries are the same.
+//!
 //! **Vocabulary.** An *entry* is what one commit makes durable: batches of any tenants, numbered by a *sequence
 //! number*. A *segment* is a file of entries. An *epoch* is one opening of the log, named by a ULID; its sequence
 //! numbers start at 1. A *position* is (epoch, sequence number); the catalog says which positions blocks cover.
@@ -45,6 +48,7 @@ mod error;
 mod files;
 mod frame;
 mod kind;
+pub mod object;
 mod recovery;
 mod replay;
 mod segment;
@@ -56,6 +60,7 @@ mod tests;
 use std::fmt;
 
 pub use decode::fuzz_log;
+pub use directory::has_segments;
 pub use disk::DiskLog;
 pub use error::LogError;
 pub use files::{LogFile, LogFiles, OsFiles};

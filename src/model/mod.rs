@@ -10,6 +10,7 @@
 //!   inclusive on the wire, are turned into one at the edge.
 //! - A sample's value is a bit pattern. It is moved and compared as bits, never through arithmetic.
 
+mod block_kind;
 mod duration;
 mod error;
 mod exemplar;
@@ -28,6 +29,7 @@ mod time;
 #[cfg(test)]
 mod tests;
 
+pub use block_kind::BlockKind;
 pub use duration::{DurationError, format_duration_ms, parse_duration_ms};
 pub use error::{ErrorKind, error_chain};
 pub use exemplar::{Exemplar, normalize_exemplars};

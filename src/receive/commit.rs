@@ -1,10 +1,13 @@
 //! The committer: log first, then the heads, then the answer.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use ulid::Ulid;
 
 use super::batch::Batch;
@@ -19,15 +22,21 @@ const ENTRY_SAMPLES_MAX: usize = 400_000;
 /// Requests that may wait for the committer.
 const QUEUE_LENGTH: usize = 256;
 
+/// How soon a heartbeat of the log that failed is tried again.
+const HEARTBEAT_RETRY: Duration = Duration::from_secs(2);
+
 /// What the committer is asked to do.
 #[derive(Debug)]
 enum Command {
     Write { batch: Batch, done: oneshot::Sender<Result<(), Arc<LogError>>> },
-    Cut { done: oneshot::Sender<CutPoint> },
-    Release { epoch: Ulid, through_seq: u64, done: oneshot::Sender<Result<(), Arc<LogError>>> },
+    Cut { done: oneshot::Sender<Vec<CutPoint>> },
+    Release { epoch: Ulid, through_seq: u64, done: oneshot::Sender<Result<Released, Arc<LogError>>> },
     LogBytes { done: oneshot::Sender<u64> },
     Stop,
 }
+
+/// Entries in the bucket that may be deleted, if there are any.
+pub(super) type Released = Option<RangeInclusive<u64>>;
 
 /// Where a cut ended the heads.
 #[derive(Debug)]
@@ -73,13 +82,14 @@ impl Commands {
         self.ask(|done| Command::Write { batch, done }).await?.map_err(CommitError::Log)
     }
 
-    /// Ends all heads at the entry written last.
-    pub(super) async fn cut(&self) -> Result<CutPoint, CommitError> {
+    /// Ends all heads at the entry written last. Epochs of the log that ended since the last cut come first, each with
+    /// the heads of its time.
+    pub(super) async fn cut(&self) -> Result<Vec<CutPoint>, CommitError> {
         self.ask(|done| Command::Cut { done }).await
     }
 
     /// Lets the log's entries go that every tenant's catalog covers.
-    pub(super) async fn release(&self, epoch: Ulid, through_seq: u64) -> Result<(), CommitError> {
+    pub(super) async fn release(&self, epoch: Ulid, through_seq: u64) -> Result<Released, CommitError> {
         let released = self.ask(|done| Command::Release { epoch, through_seq, done }).await?;
         released.map_err(CommitError::Log)
     }
@@ -106,6 +116,7 @@ pub struct CommitterMetrics {
     entries: Counter,
     samples: Counter,
     failures: Counter,
+    epochs_ended: Counter,
     commit_seconds: Histogram,
 }
 
@@ -118,9 +129,14 @@ impl CommitterMetrics {
             entries: metrics.register("log_entries", "Entries written to the log", Counter::default()),
             samples: metrics.register("log_samples", "Samples written to the log", Counter::default()),
             failures: metrics.register("log_failures", "Writes that the log refused", Counter::default()),
+            epochs_ended: metrics.register(
+                "log_epochs_ended",
+                "Epochs of the log in the bucket that ended under their writer: it was taken for dead, or stored nothing for long",
+                Counter::default(),
+            ),
             commit_seconds: metrics.register(
                 "log_commit_duration_seconds",
-                "Time to write and fsync one log entry",
+                "Time to write and fsync one log entry, or to put it into the bucket",
                 Histogram::new(buckets),
             ),
         }
@@ -134,6 +150,12 @@ pub struct Committer {
     heads: Arc<Heads>,
     clock: Arc<dyn Clock>,
     metrics: CommitterMetrics,
+    /// Heads of epochs that ended, for the next cut.
+    ended: Vec<CutPoint>,
+    /// When the last entry began: the next one gathers for the log's flush interval.
+    entry_began: Option<Instant>,
+    /// When the log's next heartbeat is due; at once before the first.
+    beat_due: Option<Instant>,
 }
 
 struct Waiting {
@@ -145,7 +167,7 @@ impl Committer {
     /// Prepares the committer.
     #[must_use]
     pub fn new(log: Log, heads: Arc<Heads>, clock: Arc<dyn Clock>, metrics: CommitterMetrics) -> Self {
-        Self { log, heads, clock, metrics }
+        Self { log, heads, clock, metrics, ended: Vec::new(), entry_began: None, beat_due: None }
     }
 
     /// Runs on a thread of its own until [`Commands::stop`], or until every [`Commands`] is dropped. The runtime that
@@ -166,11 +188,46 @@ impl Committer {
         loop {
             let command = match next.take() {
                 Some(command) => Some(command),
-                None => queue.0.recv().await,
+                None => self.next_command(&mut queue).await,
             };
             match command {
-                None | Some(Command::Stop) => return,
+                None => return,
+                Some(Command::Stop) => break,
                 Some(command) => next = self.carry_out(command, &mut queue).await,
+            }
+        }
+        if let Err(error) = self.log.close().await {
+            tracing::warn!(error = error_chain(&error), "the log is not closed, another start does it");
+        }
+    }
+
+    /// Waits for a command, and keeps the log's heartbeat going.
+    async fn next_command(&mut self, queue: &mut CommandQueue) -> Option<Command> {
+        let Some(interval) = self.log.heartbeat() else { return queue.0.recv().await };
+        loop {
+            let due = *self.beat_due.get_or_insert_with(Instant::now);
+            tokio::select! {
+                biased;
+                command = queue.0.recv() => return command,
+                () = sleep_until(due) => {}
+            }
+            let beat = self.log.beat().await;
+            self.beat_due = Some(Instant::now() + if beat.is_ok() { interval } else { HEARTBEAT_RETRY });
+            if let Err(error) = beat {
+                tracing::warn!(error = error_chain(&error), "the log's heartbeat failed, it is tried again");
+                self.take_over_ended();
+            }
+        }
+    }
+
+    /// Ends the heads of epochs that the log gave up: a head must not hold samples of two, since what blocks cover is
+    /// told by epoch.
+    fn take_over_ended(&mut self) {
+        for ended in self.log.take_ended() {
+            self.metrics.epochs_ended.inc();
+            let heads = self.heads.freeze();
+            if !heads.is_empty() {
+                self.ended.push(CutPoint { heads, epoch: ended.epoch, through_seq: ended.last_seq });
             }
         }
     }
@@ -179,7 +236,7 @@ impl Committer {
     async fn carry_out(&mut self, command: Command, queue: &mut CommandQueue) -> Option<Command> {
         match command {
             Command::Write { batch, done } => {
-                let (waiting, next) = Self::gather(Waiting { batch, done }, queue);
+                let (waiting, next) = self.gather(Waiting { batch, done }, queue).await;
                 self.commit(waiting).await;
                 next
             }
@@ -188,7 +245,9 @@ impl Committer {
                 None
             }
             Command::Release { epoch, through_seq, done } => {
-                let _ = done.send(self.log.release(epoch, through_seq).await.map_err(Arc::new));
+                let released = self.log.release(epoch, through_seq).await;
+                self.take_over_ended();
+                let _ = done.send(released.map_err(Arc::new));
                 None
             }
             Command::Stop => Some(Command::Stop),
@@ -199,21 +258,31 @@ impl Committer {
         }
     }
 
-    /// Takes the writes that wait behind the first one, and the command that ends them, if one does.
-    fn gather(first: Waiting, queue: &mut CommandQueue) -> (Vec<Waiting>, Option<Command>) {
+    /// Takes the writes that wait behind the first one, and the command that ends them, if one does. Where the log has
+    /// a flush interval it goes on until that is over, so that entries begin no closer than that.
+    async fn gather(&mut self, first: Waiting, queue: &mut CommandQueue) -> (Vec<Waiting>, Option<Command>) {
         let mut count = first.batch.samples.len();
         let mut waiting = vec![first];
-        while count < ENTRY_SAMPLES_MAX {
-            match queue.0.try_recv() {
-                Ok(Command::Write { batch, done }) => {
+        let until = self.entry_began.map(|began| began + self.log.flush_interval());
+        let mut ended_by = None;
+        while count < ENTRY_SAMPLES_MAX && ended_by.is_none() {
+            let next = match (queue.0.try_recv(), until) {
+                (Ok(next), _) => Some(next),
+                (Err(mpsc::error::TryRecvError::Empty), Some(until)) if until > Instant::now() => {
+                    timeout_at(until, queue.0.recv()).await.ok().flatten()
+                }
+                _ => None,
+            };
+            match next {
+                Some(Command::Write { batch, done }) => {
                     count += batch.samples.len();
                     waiting.push(Waiting { batch, done });
                 }
-                Ok(other) => return (waiting, Some(other)),
-                Err(_) => break,
+                Some(other) => ended_by = Some(other),
+                None => break,
             }
         }
-        (waiting, None)
+        (waiting, ended_by)
     }
 
     /// Writes what waits as one entry, then appends it and answers.
@@ -222,6 +291,8 @@ impl Committer {
             w.batch.rebase(&self.heads);
         }
         let started_ms = self.clock.monotonic_ms();
+        let began = Instant::now();
+        (self.entry_began, self.beat_due) = (Some(began), self.log.heartbeat().map(|after| began + after));
         let result = self.append(&waiting).await;
         self.metrics.commit_seconds.observe((self.clock.monotonic_ms() - started_ms) as f64 / 1000.0);
         match result {
@@ -233,6 +304,7 @@ impl Committer {
                 }
             }
             Err(error) => {
+                self.take_over_ended();
                 self.metrics.failures.inc();
                 tracing::error!(error = error_chain(&error), "the log refused an entry, senders will retry");
                 let error = Arc::new(error);
@@ -260,9 +332,12 @@ impl Committer {
         Ok(())
     }
 
-    fn cut(&mut self) -> CutPoint {
+    fn cut(&mut self) -> Vec<CutPoint> {
         // A segment of its own per cut, so that whole files go once the cut is committed.
         self.log.start_segment();
-        CutPoint { heads: self.heads.freeze(), epoch: self.log.epoch(), through_seq: self.log.last_seq() }
+        let (epoch, through_seq) = (self.log.epoch(), self.log.last_seq());
+        let mut points = std::mem::take(&mut self.ended);
+        points.push(CutPoint { heads: self.heads.freeze(), epoch, through_seq });
+        points
     }
 }

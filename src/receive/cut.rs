@@ -1,6 +1,7 @@
 //! The cut loop: ends heads, commits their blocks, lets the log go.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use super::blocks::{BlockTarget, Columns, CutError};
 use super::commit::{Commands, CommitError, CutPoint};
 use super::pending::{PendingCut, PendingHead};
 use super::positions::Positions;
-use crate::catalog::Snapshot;
+use crate::catalog::{CatalogError, Snapshot};
 use crate::head::Heads;
+use crate::log::object::delete_entries;
 use crate::model::{TenantId, error_chain};
 use crate::runtime::{Metrics, Shutdown};
 
@@ -71,7 +73,7 @@ pub struct CutTiming {
 }
 
 /// Called with every version that this process commits, before the head is released.
-pub type OnCommit = Box<dyn Fn(&Arc<Snapshot>) + Send + Sync>;
+pub type OnCommit = Arc<dyn Fn(&Arc<Snapshot>) + Send + Sync>;
 
 /// Ends heads and turns them into committed blocks, one cut after the other.
 pub struct Cutter {
@@ -87,6 +89,8 @@ pub struct Cutter {
     pub(super) pending: VecDeque<PendingCut>,
     /// Whether the bucket was away in the last round of commits.
     pub(super) bucket_away: bool,
+    /// Entries in the bucket that blocks hold, which are not deleted yet.
+    garbage: Vec<(Ulid, RangeInclusive<u64>)>,
     /// See [`CutTiming::hand_over`]; zero until [`Cutter::run`], so that a long replay needs little memory.
     hand_over: Duration,
     on_commit: OnCommit,
@@ -133,6 +137,7 @@ impl Cutter {
             recovered_epochs: BTreeSet::new(),
             pending,
             bucket_away: false,
+            garbage: Vec::new(),
             hand_over: Duration::ZERO,
             on_commit,
             metrics,
@@ -204,8 +209,9 @@ impl Cutter {
     }
 
     async fn cut(&mut self, commands: &Commands) -> Result<(), CutError> {
-        let point = commands.cut().await.map_err(|_| CutError::Stopped)?;
-        self.take_over(point);
+        for point in commands.cut().await.map_err(|_| CutError::Stopped)? {
+            self.take_over(point);
+        }
         Ok(())
     }
 
@@ -243,10 +249,10 @@ impl Cutter {
         for (epoch, through_seq) in release {
             match commands.release(epoch, through_seq).await {
                 // A recovered epoch is gone whole; the one that goes on stays.
-                Ok(()) if self.recovered_epochs.remove(&epoch) => {
+                Ok(_) if self.recovered_epochs.remove(&epoch) => {
                     self.logged_epochs.remove(&epoch);
                 }
-                Ok(()) => {}
+                Ok(released) => self.garbage.extend(released.map(|seqs| (epoch, seqs))),
                 Err(CommitError::Stopped) => return Err(CutError::Stopped),
                 Err(error) => {
                     tracing::warn!(error = error_chain(&error), %epoch, "cannot let log segments go, the next cut tries again");
@@ -254,7 +260,19 @@ impl Cutter {
                 }
             }
         }
+        self.delete_garbage().await;
         outcome
+    }
+
+    /// Deletes entries in the bucket that blocks hold; what fails is tried again after the next cut.
+    async fn delete_garbage(&mut self) {
+        let bucket = self.target.catalogs.bucket();
+        for (epoch, seqs) in std::mem::take(&mut self.garbage) {
+            if let Err(error) = delete_entries(bucket, epoch, seqs.clone()).await {
+                tracing::warn!(error = error_chain(&error), %epoch, "cannot delete log entries, the next cut tries again");
+                self.garbage.push((epoch, seqs));
+            }
+        }
     }
 
     /// Commits one head. What it holds beyond the catalog is known only here where the catalog could not be read at
@@ -290,7 +308,14 @@ impl Cutter {
         }
         let built = pending.built.as_ref().expect("built above");
         let forget = newest.map_or_else(Vec::new, |newest| self.forgettable(&newest));
-        let snapshot = self.target.commit(&tenant, built, (cover.clone(), forget)).await?;
+        let committed = self.target.commit(&tenant, built, (cover.clone(), forget)).await;
+        if let Err(CutError::Catalog(CatalogError::Fenced { .. })) = &committed
+            && self.is_covered(pending).await?
+        {
+            self.let_go(pending);
+            return Ok(());
+        }
+        let snapshot = committed?;
         (self.on_commit)(&snapshot);
         self.label_columns.insert(tenant.clone(), snapshot.version().label_columns.clone());
         self.positions.cover(&tenant, &cover);
@@ -307,8 +332,26 @@ impl Cutter {
         Ok(())
     }
 
+    /// Looks whether somebody else has committed all that a head holds, which happens to a receiver that was taken for
+    /// dead.
+    async fn is_covered(&self, pending: &PendingHead) -> Result<bool, CutError> {
+        let tenant = &pending.tenant;
+        let Some(newest) = self.target.catalogs.of(tenant).newest(None).await? else { return Ok(false) };
+        let through = |(epoch, seq): &(Ulid, u64)| newest.version().covered_through(*epoch) >= *seq;
+        if !pending.through.iter().all(through) {
+            return Ok(false);
+        }
+        tracing::info!(%tenant, "another receiver has committed what a head holds");
+        (self.on_commit)(&newest);
+        Ok(true)
+    }
+
     /// Returns the epochs of this receiver that a catalog fences although nothing of them is in the log.
     fn forgettable(&self, newest: &Snapshot) -> Vec<Ulid> {
+        // A log in the bucket is forgotten by whoever removes it.
+        if self.logged_epochs.is_empty() {
+            return Vec::new();
+        }
         let covered = newest.version().covered.iter();
         let own = covered.filter(|(_, covered)| covered.receiver == self.target.receiver);
         own.map(|(epoch, _)| *epoch).filter(|epoch| !self.logged_epochs.contains(epoch)).collect()
@@ -318,10 +361,18 @@ impl Cutter {
     /// Until then files serve them, which take no memory.
     fn let_go(&self, pending: &mut PendingHead) {
         let (tenant, head) = (pending.tenant.clone(), pending.head.take());
-        let Some(built) = pending.built.take() else {
-            return head.iter().for_each(|head| self.heads.release(head));
-        };
         let (local, hand_over) = (Arc::clone(&self.target.local), self.hand_over);
+        let Some(built) = pending.built.take() else {
+            if hand_over.is_zero() {
+                return head.iter().for_each(|head| self.heads.release(head));
+            }
+            let heads = Arc::clone(&self.heads);
+            tokio::spawn(async move {
+                tokio::time::sleep(hand_over).await;
+                head.iter().for_each(|head| heads.release(head));
+            });
+            return;
+        };
         match &head {
             Some(head) if hand_over.is_zero() => self.heads.release(head),
             Some(head) => self.serve_from_files(&tenant, head, &built),

@@ -35,6 +35,7 @@ mod growth;
 mod pending;
 mod positions;
 mod recover;
+mod recoverer;
 mod settings;
 
 #[cfg(test)]
@@ -47,4 +48,5 @@ pub use endpoint::WriteEndpoint;
 pub use growth::{Growth, GrowthBound};
 pub use pending::CreateProbe;
 pub use recover::{RecoverError, RecoverSettings, Recovered, recover};
+pub use recoverer::{Recoverer, RecovererMetrics, RecovererSettings};
 pub use settings::{IngestSettings, Room, TenantSettings};

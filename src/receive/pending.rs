@@ -134,18 +134,27 @@ impl Cutter {
 
     /// Decides what becomes of a head that was not committed; returns what the round fails with.
     async fn after_failure(&mut self, pending: &mut PendingHead, error: CutError) -> Result<(), CutError> {
-        if error.wants_new_blocks() {
-            let Some(built) = pending.built.take_if(|_| pending.head.is_some()) else {
-                // The head is gone; the log still has its samples, and the next start replays them.
-                return Err(CutError::Restart(Box::new(error)));
-            };
-            built.discard();
-        } else if let Err(unwritten) = self.spill(pending).await {
-            tracing::warn!(
-                error = error_chain(&unwritten),
-                tenant = %pending.tenant,
-                "a head that waits stays in memory"
-            );
+        match &error {
+            _ if error.wants_new_blocks() => {
+                if pending.head.is_none() {
+                    // The log still has the samples, and the next start replays them.
+                    return Err(CutError::Restart(Box::new(error)));
+                }
+                if let Some(built) = pending.built.take() {
+                    built.discard();
+                }
+            }
+            CutError::Bucket(_) | CutError::Catalog(_) => {
+                if let Err(unwritten) = self.spill(pending).await {
+                    tracing::warn!(
+                        error = error_chain(&unwritten),
+                        tenant = %pending.tenant,
+                        "a head that waits stays in memory"
+                    );
+                }
+            }
+            // There is no file to serve from.
+            _ => {}
         }
         Err(error)
     }
@@ -193,11 +202,11 @@ impl CutError {
 
     /// Returns whether these blocks can never be committed under their names or columns, or are damaged.
     fn wants_new_blocks(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Changed(_)
-                | Self::File { .. }
-                | Self::Catalog(CatalogError::DoomedKey { .. } | CatalogError::LabelColumn { .. })
-        )
+            | Self::Catalog(CatalogError::DoomedKey { .. } | CatalogError::LabelColumn { .. }) => true,
+            Self::File { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
     }
 }

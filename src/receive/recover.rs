@@ -61,9 +61,9 @@ pub struct Recovered {
     pub cuts: u64,
 }
 
-/// The heads' numbers for the series that a segment has declared.
+/// The heads' numbers for the series that a segment, or a generation, has declared.
 #[derive(Debug, Default)]
-struct SegmentSeries(HashMap<TenantId, (Arc<Head>, HashMap<u32, u32>)>);
+pub(super) struct SegmentSeries(HashMap<TenantId, (Arc<Head>, HashMap<u32, u32>)>);
 
 /// What the replay has to live with.
 #[derive(Debug, Clone, Copy)]
@@ -176,7 +176,7 @@ async fn known_covered(
 }
 
 impl SegmentSeries {
-    fn declare(&mut self, entry: &TenantEntry, heads: &Heads) -> &(Arc<Head>, HashMap<u32, u32>) {
+    pub(super) fn declare(&mut self, entry: &TenantEntry, heads: &Heads) -> &(Arc<Head>, HashMap<u32, u32>) {
         let known = self.0.entry(entry.tenant.clone());
         let (head, numbers) = known.or_insert_with(|| (heads.active(&entry.tenant), HashMap::new()));
         let labels: Vec<_> = entry.declared.iter().map(|(_, labels)| labels.clone()).collect();
@@ -185,7 +185,7 @@ impl SegmentSeries {
         self.0.get(&entry.tenant).expect("inserted above")
     }
 
-    fn append(&mut self, entry: TenantEntry, heads: &Heads) {
+    pub(super) fn append(&mut self, entry: TenantEntry, heads: &Heads) {
         let (head, numbers) = self.declare(&entry, heads);
         // The decoder has checked that every number is declared.
         let samples = entry.samples.iter();

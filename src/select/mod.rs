@@ -20,6 +20,7 @@
 //! It persists nothing. It knows no protocol: inclusive bounds, tenants as labels and chunk encodings belong above.
 
 mod error;
+mod kinds;
 mod local_blocks;
 mod readers;
 mod selection;
@@ -31,6 +32,7 @@ mod view;
 mod tests;
 
 pub use error::SelectError;
+pub use kinds::FoundExemplars;
 pub use local_blocks::LocalBlocks;
 pub use readers::BlockObject;
 pub use selection::Selection;

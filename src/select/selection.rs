@@ -112,6 +112,12 @@ impl Selection {
         self
     }
 
+    /// Returns the threads that decode and merge.
+    #[must_use]
+    pub fn cpu(&self) -> &Cpu {
+        self.cpu.as_ref().expect("a selection is handed out with its compute threads")
+    }
+
     /// Returns the external labels that the series share; empty in a merged selection.
     #[must_use]
     pub fn external_labels(&self) -> &Labels {
@@ -153,7 +159,7 @@ impl Selection {
     /// # Errors
     /// Blocks that cannot be read.
     pub async fn read(&self, wanted: &[usize]) -> Result<Vec<SeriesData>, SelectError> {
-        let cpu = self.cpu.as_ref().expect("a selection is handed out with its compute threads");
+        let cpu = self.cpu();
         let mut by_source: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
         for (slot, series) in wanted.iter().enumerate() {
             let places = self.series[*series].places.clone();
@@ -190,8 +196,7 @@ impl OpenSource {
             }
             Self::Tsdb(block) => {
                 let block = Arc::clone(block);
-                let read = cpu.run(move || block.read(&numbers, range)).await??;
-                Ok(read.into_iter().map(SeriesData::floats).collect())
+                cpu.run(move || block.read(&numbers, range)).await?
             }
             Self::Block(reader, id) => {
                 let read = reader.read_samples(&numbers).await;

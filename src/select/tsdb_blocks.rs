@@ -8,15 +8,16 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::SelectError;
-use crate::model::{Labels, Matcher, Sample, TimeRange, Ulid, normalize_samples};
+use crate::model::{
+    HistogramSample, Labels, Matcher, NativeHistogram, Sample, SeriesData, TimeRange, Ulid, normalize_samples,
+};
 use crate::tsdb::block::{
     BlockChunks, BlockError, BlockFile, BlockMeta, ChunkMeta, IndexReader, ReadAt, SeriesEntry, Tombstone,
     decode_tombstones,
 };
-use crate::tsdb::chunk::{SampleValue, decode_chunk};
+use crate::tsdb::chunk::{ChunkSample, SampleValue, decode_chunk};
 
 #[cfg(test)]
 mod tests;
@@ -67,7 +68,6 @@ pub(super) struct TsdbBlock {
     chunks: Vec<DiskFile>,
     /// What queries leave out of a series, both ends included.
     tombstones: HashMap<u32, Vec<(i64, i64)>>,
-    histograms: AtomicU64,
 }
 
 /// A series that was found: labels, place in the index, samples at most.
@@ -102,7 +102,7 @@ impl TsdbBlock {
             None => HashMap::new(),
         };
         let range = TimeRange { start_ms: meta.min_time_ms, end_ms: meta.max_time_ms };
-        Ok(Self { id, range, index, chunks, tombstones, histograms: AtomicU64::new(0) })
+        Ok(Self { id, range, index, chunks, tombstones })
     }
 
     pub(super) const fn range(&self) -> TimeRange {
@@ -145,8 +145,8 @@ impl TsdbBlock {
         !deleted.into_iter().any(|(first_ms, last_ms)| *first_ms <= from_ms && to_ms <= *last_ms)
     }
 
-    /// Reads the float samples of some series within a range, deleted ones left out, in the order asked for.
-    pub(super) fn read(&self, references: &[u32], range: TimeRange) -> Result<Vec<Vec<Sample>>, SelectError> {
+    /// Reads some series within a range, deleted samples left out, in the order asked for.
+    pub(super) fn read(&self, references: &[u32], range: TimeRange) -> Result<Vec<SeriesData>, SelectError> {
         let failed = |source| SelectError::TsdbBlock { id: self.id, source };
         let mut chunks = BlockChunks::open(&self.chunks).map_err(failed)?;
         let series = references.iter().map(|reference| {
@@ -161,37 +161,36 @@ impl TsdbBlock {
         entry: &SeriesEntry,
         chunks: &mut BlockChunks<'_, DiskFile>,
         range: TimeRange,
-    ) -> Result<Vec<Sample>, BlockError> {
-        let mut samples = Vec::new();
+    ) -> Result<SeriesData, BlockError> {
+        let mut data = SeriesData::default();
+        let deleted = self.tombstones.get(&entry.reference).map_or(&[][..], Vec::as_slice);
+        let is_deleted = |t_ms: i64| deleted.iter().any(|(first, last)| (*first..=*last).contains(&t_ms));
         for chunk in entry.chunks.iter().filter(|chunk| self.is_visible(entry.reference, chunk, range)) {
             let found = chunks.read(chunk.reference)?;
-            if !found.encoding.is_float() {
-                self.skip_histograms(found.encoding.sample_count(found.data));
-                continue;
-            }
             for sample in decode_chunk(found.encoding, found.data) {
                 let sample = sample?;
-                if let SampleValue::Float(bits) = sample.value
-                    && range.contains(sample.t_ms)
-                {
-                    let start_ms = sample.start_ms.unwrap_or(0);
-                    samples.push(Sample { ts_ms: sample.t_ms, value: f64::from_bits(bits), start_ms });
+                if range.contains(sample.t_ms) && !is_deleted(sample.t_ms) {
+                    push(&mut data, sample);
                 }
             }
         }
-        if let Some(deleted) = self.tombstones.get(&entry.reference) {
-            samples.retain(|s| !deleted.iter().any(|(first, last)| *first <= s.ts_ms && s.ts_ms <= *last));
-        }
         // Blocks of other writers may have chunks that overlap.
-        normalize_samples(&mut samples);
-        Ok(samples)
+        normalize_samples(&mut data.samples);
+        Ok(SeriesData::merge(vec![data]))
     }
+}
 
-    fn skip_histograms(&self, count: u16) {
-        if self.histograms.fetch_add(u64::from(count), Ordering::Relaxed) == 0 {
-            tracing::warn!(block = %self.id, "the block holds native histograms, which are not served");
+fn push(data: &mut SeriesData, sample: ChunkSample) {
+    let (ts_ms, start_ms) = (sample.t_ms, sample.start_ms.unwrap_or(0));
+    let histogram = match sample.value {
+        SampleValue::Float(bits) => {
+            data.samples.push(Sample { ts_ms, value: f64::from_bits(bits), start_ms });
+            return;
         }
-    }
+        SampleValue::Histogram(value) => NativeHistogram::Int(value),
+        SampleValue::FloatHistogram(value) => NativeHistogram::Float(value),
+    };
+    data.histograms.push(HistogramSample { ts_ms, start_ms, histogram });
 }
 
 fn touches(chunk: &ChunkMeta, range: TimeRange) -> bool {
@@ -275,12 +274,6 @@ impl TsdbBlocks {
         let start_ms = self.blocks.iter().map(|block| block.range.start_ms).min().unwrap_or(0);
         let end_ms = self.blocks.iter().map(|block| block.range.end_ms).max().unwrap_or(0);
         TimeRange { start_ms, end_ms }
-    }
-
-    /// Returns how many samples of native histograms queries have met and left out.
-    #[must_use]
-    pub fn histograms_skipped(&self) -> u64 {
-        self.blocks.iter().map(|block| block.histograms.load(Ordering::Relaxed)).sum()
     }
 
     pub(super) fn of_range(&self, range: TimeRange) -> impl Iterator<Item = &Arc<TsdbBlock>> {

@@ -2,24 +2,27 @@
 
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
 use tonic::service::Routes;
 
 use super::connections::{Connections, Speaks, serve};
 use super::http::Listener;
-use crate::runtime::Shutdown;
+use super::snappy::snappy;
+use crate::runtime::{Cpu, Shutdown};
 
 /// How long streams may still run after shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Serves StoreAPI services together with gRPC health (`""` is serving) and reflection over `descriptors`.
+/// Serves StoreAPI services together with gRPC health (`""` is serving) and reflection over `descriptors`. Messages may
+/// come compressed with snappy, and are answered so.
 ///
 /// # Errors
 /// A descriptor set that does not read.
 pub async fn serve_grpc(
     listener: Listener,
-    services: Routes,
-    descriptors: &'static [u8],
+    (services, descriptors): (Routes, &'static [u8]),
     connections: &Connections,
+    cpu: Cpu,
     shutdown: Shutdown,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -35,7 +38,7 @@ pub async fn serve_grpc(
         .add_service(reflection().build_v1alpha()?);
     serve(
         (listener, "grpc"),
-        routes.prepare().into_axum_router(),
+        routes.prepare().into_axum_router().layer(from_fn_with_state(cpu, snappy)),
         (connections, Speaks::Grpc),
         (shutdown, GRACE),
     )

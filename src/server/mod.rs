@@ -17,6 +17,7 @@ mod admin;
 mod connections;
 mod grpc;
 mod http;
+mod snappy;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::model::ErrorKind;
-use crate::runtime::{Metrics, Shutdown};
+use crate::runtime::{Cpu, Metrics, Shutdown};
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -73,7 +73,8 @@ async fn grpc_says_that_it_serves_and_what() {
     let stop = shutdown.clone();
     tokio::spawn(async move {
         let connections = Connections::new(100, WAIT, &Metrics::new());
-        serve_grpc(listener, tonic::service::Routes::default(), descriptors, &connections, stop).await
+        let services = (tonic::service::Routes::default(), descriptors);
+        serve_grpc(listener, services, &connections, Cpu::start(1).unwrap(), stop).await
     });
     let channel = tonic::transport::Endpoint::new(url).unwrap().connect().await.unwrap();
     let mut health = HealthClient::new(channel.clone());
@@ -203,14 +204,8 @@ async fn a_stream_that_lasts_too_long_loses_its_connection() {
     let connections = Connections::new(10, Duration::from_secs(5), &metrics);
     tokio::spawn(async move {
         let routes = tonic::service::Routes::default();
-        serve_grpc(
-            listener,
-            routes,
-            crate::wire::store_api::STORE_API_DESCRIPTORS,
-            &connections,
-            Shutdown::new(),
-        )
-        .await
+        let services = (routes, crate::wire::store_api::STORE_API_DESCRIPTORS);
+        serve_grpc(listener, services, &connections, Cpu::start(1).unwrap(), Shutdown::new()).await
     });
     let channel = tonic::transport::Endpoint::new(url).unwrap().connect().await.unwrap();
     let mut client = ServerReflectionClient::new(channel);

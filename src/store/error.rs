@@ -3,6 +3,7 @@
 use crate::model::{ErrorKind, TenantError};
 use crate::runtime::{CpuError, MemoryFull};
 use crate::select::SelectError;
+use crate::tsdb::chunk::ChunkError;
 use crate::wire::WireError;
 
 use super::selector_text::SelectorError;
@@ -18,14 +19,18 @@ pub(super) enum StoreError {
     Cpu(#[from] CpuError),
     #[error(transparent)]
     Tenant(#[from] TenantError),
-    #[error("invalid parameter \"match[]\": {0}")]
-    Selector(#[from] SelectorError),
+    #[error("invalid parameter {name:?}: {source}")]
+    Selector {
+        name: &'static str,
+        #[source]
+        source: SelectorError,
+    },
     #[error("the request has no matchers: give at least one")]
     NoMatchers,
     #[error("no match[] parameter provided")]
     NoSelector,
-    #[error("match[] must contain at least one non-empty matcher")]
-    EmptySelector,
+    #[error("{0} must contain at least one non-empty matcher")]
+    EmptySelector(&'static str),
     #[error("invalid parameter {name:?}: {value:?} is not {allowed}")]
     Parameter { name: &'static str, value: String, allowed: &'static str },
     #[error("the body cannot be read: {0}")]
@@ -40,6 +45,12 @@ pub(super) enum StoreError {
     NoMemory(#[from] MemoryFull),
     #[error("not ready: the log is being replayed or the catalogs are being read, try again soon")]
     NotReady,
+    #[error("a histogram of {labels} does not fit into a chunk: {source}")]
+    Chunk {
+        labels: String,
+        #[source]
+        source: ChunkError,
+    },
     #[error("the process is stopping")]
     Stopping,
 }
@@ -51,15 +62,16 @@ impl StoreError {
             Self::Select(error) => error.kind(),
             Self::Wire(error) => error.kind(),
             Self::Cpu(_) => ErrorKind::Internal,
+            Self::Chunk { .. } => ErrorKind::Corrupt,
             Self::AnswerTooLarge(_) => ErrorKind::TooLarge,
             Self::NoMemory(_) => ErrorKind::Overloaded,
             Self::Deadline(_) => ErrorKind::Cancelled,
             Self::NotReady | Self::Stopping => ErrorKind::Unavailable,
             Self::Tenant(_)
-            | Self::Selector(_)
+            | Self::Selector { .. }
             | Self::NoMatchers
             | Self::NoSelector
-            | Self::EmptySelector
+            | Self::EmptySelector(_)
             | Self::Parameter { .. }
             | Self::Body(_) => ErrorKind::Invalid,
         }

@@ -1,14 +1,40 @@
 //! StoreAPI frames out of series and samples.
 
+use super::error::StoreError;
 use super::pump::Encode;
 use super::series_list::Batch;
-use crate::model::{Labels, Sample};
-use crate::tsdb::XorChunks;
+use crate::model::{Labels, SeriesData};
+use crate::tsdb::chunk::{EncodedChunk, Encoding, SampleChunks};
 use crate::wire::store_api::{EncodedSeries, SeriesRequest, SeriesResponse};
+use crate::wire::{ChunkKind, WireChunk};
 
 /// A frame goes out with this many bytes, whatever number of series was asked for; a longer series goes on in the
 /// next one.
 const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Replaces what is in `chunks` by everything that a series holds.
+pub(super) fn encode_chunks(
+    chunks: &mut SampleChunks,
+    labels: &Labels,
+    data: &SeriesData,
+) -> Result<(), StoreError> {
+    chunks.clear();
+    let encoded = chunks.push_all(&data.samples, &data.histograms);
+    encoded.map_err(|source| StoreError::Chunk { labels: labels.to_string(), source })?;
+    chunks.finish();
+    Ok(())
+}
+
+/// Returns a chunk as it is sent.
+pub(super) fn wire_chunk(chunk: EncodedChunk<'_>) -> WireChunk<'_> {
+    let EncodedChunk { encoding, min_time_ms, max_time_ms, data } = chunk;
+    let kind = match encoding {
+        Encoding::Histogram | Encoding::HistogramStart => ChunkKind::Histogram,
+        Encoding::FloatHistogram | Encoding::FloatHistogramStart => ChunkKind::FloatHistogram,
+        Encoding::Xor | Encoding::Xor2 => ChunkKind::Xor,
+    };
+    WireChunk { kind, min_time_ms, max_time_ms, data }
+}
 
 /// Builds the frames of a Series answer.
 #[derive(Debug)]
@@ -19,7 +45,7 @@ pub(super) struct FrameEncoder {
     limit: usize,
     /// The series sent last: equal ones follow each other and count once.
     last: Option<Labels>,
-    chunks: XorChunks,
+    chunks: SampleChunks,
     open: Vec<EncodedSeries>,
     open_bytes: usize,
     frames: Vec<SeriesResponse>,
@@ -33,7 +59,7 @@ impl FrameEncoder {
             batch_series: usize::try_from(request.response_batch_size).unwrap_or(0).max(1),
             limit: usize::try_from(request.limit).unwrap_or(0),
             last: None,
-            chunks: XorChunks::default(),
+            chunks: SampleChunks::new(),
             open: Vec::new(),
             open_bytes: 0,
             frames: Vec::new(),
@@ -63,25 +89,21 @@ impl FrameEncoder {
     }
 
     /// Appends a series with its chunks; one without samples is left out.
-    fn push_series(&mut self, labels: &Labels, samples: &[Sample]) {
-        if samples.is_empty() || !self.admit(labels) {
-            return;
+    fn push_series(&mut self, labels: &Labels, data: &SeriesData) -> Result<(), StoreError> {
+        if data.is_empty() || !self.admit(labels) {
+            return Ok(());
         }
-        self.samples += samples.len() as u64;
+        self.samples += data.len() as u64;
         let mut chunks = std::mem::take(&mut self.chunks);
-        chunks.clear();
-        for sample in samples {
-            chunks.push(sample.ts_ms, sample.value);
-        }
-        chunks.finish();
+        encode_chunks(&mut chunks, labels, data)?;
         let bytes_per_chunk = chunks.byte_len() / chunks.len().max(1) + 1;
         let at_once = (FRAME_BYTES_MAX / bytes_per_chunk).max(1);
         for start in (0..chunks.len()).step_by(at_once) {
-            let some = chunks.iter().skip(start).take(at_once);
-            let some = some.map(|c| (c.min_time_ms, c.max_time_ms, c.data));
+            let some = chunks.iter().skip(start).take(at_once).map(wire_chunk);
             self.push_encoded(EncodedSeries::encode(labels, some));
         }
         self.chunks = chunks;
+        Ok(())
     }
 
     fn push_encoded(&mut self, series: EncodedSeries) {
@@ -112,11 +134,9 @@ impl FrameEncoder {
 impl Encode for FrameEncoder {
     type Messages = Vec<SeriesResponse>;
 
-    fn encode(&mut self, batch: &Batch) -> Vec<SeriesResponse> {
-        for (labels, samples) in batch {
-            self.push_series(labels, &samples.samples);
-        }
-        self.take()
+    fn encode(&mut self, batch: &Batch) -> Result<Vec<SeriesResponse>, StoreError> {
+        batch.iter().try_for_each(|(labels, data)| self.push_series(labels, data))?;
+        Ok(self.take())
     }
 
     fn is_complete(&self) -> bool {

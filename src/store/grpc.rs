@@ -20,7 +20,7 @@ use crate::wire::WireError;
 use crate::wire::store_api::store_server::{Store, StoreServer};
 use crate::wire::store_api::{
     LabelMatcher, LabelNamesRequest, LabelNamesResponse, LabelValuesRequest, LabelValuesResponse,
-    SeriesRequest, SeriesResponse, decode_matchers,
+    REQUEST_BYTES_MAX, SeriesRequest, SeriesResponse, decode_matchers,
 };
 
 /// So many series without chunks are encoded at once.
@@ -35,7 +35,7 @@ pub(super) struct StoreApi(pub(super) Arc<Shared>);
 
 impl StoreApi {
     pub(super) fn service(shared: Arc<Shared>) -> StoreServer<Self> {
-        StoreServer::new(Self(shared))
+        StoreServer::new(Self(shared)).max_decoding_message_size(REQUEST_BYTES_MAX)
     }
 }
 
@@ -149,7 +149,7 @@ impl Shared {
     }
 
     /// Runs a unary call within its deadline and counts it.
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &self,
         method: &'static str,
         waits: Option<Duration>,

@@ -9,7 +9,9 @@ use super::grpc::status;
 use super::reads::{Shared, tenant_labels};
 use crate::model::Labels;
 use crate::wire::store_api::info::info_server::{Info, InfoServer};
-use crate::wire::store_api::info::{InfoRequest, InfoResponse, StoreInfo, TsdbInfo};
+use crate::wire::store_api::info::{
+    ExemplarsInfo, InfoRequest, InfoResponse, MetricMetadataInfo, StoreInfo, TsdbInfo,
+};
 use crate::wire::store_api::{Label, LabelSet};
 
 /// `thanos.info.Info` over all tenants.
@@ -49,6 +51,8 @@ impl Shared {
                 supports_without_replica_labels: true,
                 tsdb_infos: tsdb_infos.collect(),
             }),
+            metric_metadata: Some(MetricMetadataInfo {}),
+            exemplars: Some(ExemplarsInfo { min_time, max_time }),
             label_sets,
             ..InfoResponse::default()
         })
@@ -79,7 +83,7 @@ impl Shared {
     }
 }
 
-fn label_set(labels: &Labels) -> LabelSet {
+pub(super) fn label_set(labels: &Labels) -> LabelSet {
     let label = |(name, value): (&str, &str)| Label { name: name.to_owned(), value: value.to_owned() };
     LabelSet { labels: labels.iter().map(label).collect() }
 }

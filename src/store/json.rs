@@ -39,6 +39,21 @@ impl Serialize for LabelObject {
     }
 }
 
+/// Writes a float as Prometheus does: plain digits, or an exponent where there would be many zeros.
+pub(super) fn float(value: f64) -> String {
+    let magnitude = value.abs();
+    if value.is_nan() {
+        "NaN".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
+    } else if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
+        let text = format!("{value:e}");
+        if magnitude < 1.0 { text } else { text.replace('e', "e+") }
+    } else {
+        value.to_string()
+    }
+}
+
 /// Writes a successful answer: compute, where it is large.
 pub(super) fn success<T: Serialize>(data: &T, cut_off: bool) -> Vec<u8> {
     let warnings = cut_off.then_some(["results truncated due to limit"]);

@@ -53,9 +53,13 @@ pub(super) fn label_values(found: &[Found], name: &str) -> Vec<String> {
     sorted(values)
 }
 
-/// Returns the label sets of several finds as one sorted list.
-pub(super) fn label_sets(found: &[Found]) -> Vec<Labels> {
-    let mut sets: Vec<Labels> = found.iter().flat_map(|f| f.selection.labels().cloned()).collect();
+/// Returns the label sets of several finds as one sorted list, without the labels in `drop`.
+pub(super) fn label_sets(found: &[Found], drop: &[String]) -> Vec<Labels> {
+    let shown = |labels: &Labels| match drop {
+        [] => labels.clone(),
+        _ => labels.with_external(&Labels::empty(), drop),
+    };
+    let mut sets: Vec<Labels> = found.iter().flat_map(|f| f.selection.labels().map(shown)).collect();
     sets.sort();
     sets.dedup();
     sets

@@ -1,4 +1,4 @@
-//! Prometheus' metadata APIs over HTTP, and the routes of all read APIs.
+//! Prometheus' APIs of series and labels over HTTP, and the routes of all read APIs.
 
 use std::sync::Arc;
 
@@ -12,9 +12,11 @@ use http::{StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::error::StoreError;
+use super::exemplars::query_exemplars;
 use super::json::{self, LabelObject};
 use super::label_sets::{Truncated, label_names, label_sets, label_values};
-use super::parameters::{Parameters, unescape_label_name};
+use super::metric_metadata::metadata;
+use super::parameters::{Form, Parameters, unescape_label_name};
 use super::reads::{Found, Shared};
 use super::remote_read;
 use crate::model::TenantId;
@@ -28,6 +30,8 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
         .route("/api/v1/series", get(series).post(series))
         .route("/api/v1/labels", get(labels).post(labels))
         .route("/api/v1/label/{name}/values", get(values))
+        .route("/api/v1/query_exemplars", get(query_exemplars).post(query_exemplars))
+        .route("/api/v1/metadata", get(metadata))
         .route("/api/v1/status/buildinfo", get(build_info))
         .route("/api/v1/read", post(remote_read::handle))
         .with_state(shared)
@@ -39,31 +43,28 @@ pub(super) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Sto
     Ok(collected.map_err(|error| StoreError::Body(error.to_string()))?.to_bytes())
 }
 
+/// What an answer is cut off at, and the labels that are hidden in it.
+struct Shown {
+    limit: i64,
+    hidden: Vec<String>,
+}
+
 /// What to make of the finds, on a compute thread: the JSON body and how many items it has.
-type Answer = Box<dyn FnOnce(&[Found], i64) -> (Vec<u8>, u64) + Send>;
+type Answer = Box<dyn FnOnce(&[Found], Shown) -> (Vec<u8>, u64) + Send>;
 
 impl Shared {
-    async fn metadata(
+    /// Runs a query within its place and time, counts it and makes its JSON a response.
+    pub(super) async fn answer(
         &self,
         method: &'static str,
-        request: Request,
-        needs_selector: bool,
-        answer: Answer,
+        work: impl Future<Output = Result<Vec<u8>, StoreError>>,
     ) -> Response {
         let started_ms = self.clock.monotonic_ms();
-        let work = async {
+        let placed = async {
             let _place = self.place().await?;
-            let (tenant, parameters) = self.parameters(request).await?;
-            if needs_selector && parameters.matchers.is_empty() {
-                return Err(StoreError::NoSelector);
-            }
-            let found = self.found_by_any(&tenant, &parameters).await?;
-            let limit = parameters.limit;
-            let (body, items) = self.selector.cpu().run(move || answer(&found, limit)).await?;
-            self.instruments.served(method, items, 0);
-            Ok(body)
+            work.await
         };
-        let outcome = self.within(self.deadline(None), work).await;
+        let outcome = self.within(self.deadline(None), placed).await;
         let took_ms = self.clock.monotonic_ms() - started_ms;
         self.instruments.ended(method, took_ms, outcome.as_ref().err());
         match outcome {
@@ -72,19 +73,38 @@ impl Shared {
         }
     }
 
-    /// Reads the parameters of the query string and, with POST, of the form.
-    async fn parameters(&self, request: Request) -> Result<(TenantId, Parameters), StoreError> {
+    async fn found_labels(
+        &self,
+        method: &'static str,
+        request: Request,
+        needs_selector: bool,
+        answer: Answer,
+    ) -> Response {
+        let work = async {
+            let (tenant, form) = self.form(request).await?;
+            // Expressions are compiled here.
+            let parameters = self.selector.cpu().run(move || Parameters::parse(&form)).await??;
+            if needs_selector && parameters.matchers.is_empty() {
+                return Err(StoreError::NoSelector);
+            }
+            let found = self.found_by_any(&tenant, &parameters).await?;
+            let hidden = parameters.hiding.labels(&self.settings.replica_labels);
+            let shown = Shown { limit: parameters.limit, hidden };
+            let (body, items) = self.selector.cpu().run(move || answer(&found, shown)).await?;
+            self.instruments.served(method, items, 0);
+            Ok(body)
+        };
+        self.answer(method, work).await
+    }
+
+    /// Reads the tenant of the header, and the pairs of the query string and, with POST, of the form.
+    pub(super) async fn form(&self, request: Request) -> Result<(TenantId, Form), StoreError> {
         let (parts, body) = request.into_parts();
         let tenant = self.settings.tenant(&parts.headers)?;
         let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_form = content_type.is_some_and(|t| t.starts_with("application/x-www-form-urlencoded"));
         let form = if is_form { read_body(body, FORM_BYTES_MAX).await? } else { Bytes::new() };
-        // Expressions are compiled here.
-        let parse = move || {
-            let query = parts.uri.query().unwrap_or("");
-            Parameters::parse(&[&form, query.as_bytes()])
-        };
-        Ok((tenant, self.selector.cpu().run(parse).await??))
+        Ok((tenant, Form::parse(&[&form, parts.uri.query().unwrap_or("").as_bytes()])))
     }
 
     async fn found_by_any(
@@ -104,28 +124,29 @@ impl Shared {
 }
 
 async fn series(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let answer = |found: &[Found], limit: i64| {
-        let sets = Truncated::new(label_sets(found), limit);
+    let answer = |found: &[Found], shown: Shown| {
+        let sets = Truncated::new(label_sets(found, &shown.hidden), shown.limit);
         let items = sets.items.into_iter().map(LabelObject).collect();
         let sets = Truncated { items, cut_off: sets.cut_off };
         (json::success_list(&sets), sets.items.len() as u64)
     };
-    shared.metadata("series", request, true, Box::new(answer)).await
+    shared.found_labels("series", request, true, Box::new(answer)).await
 }
 
 async fn labels(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let answer = |found: &[Found], limit: i64| {
-        (json::success_list(&Truncated::new(label_names(found, &[]), limit)), 0)
+    let answer = |found: &[Found], shown: Shown| {
+        (json::success_list(&Truncated::new(label_names(found, &shown.hidden), shown.limit)), 0)
     };
-    shared.metadata("labels", request, false, Box::new(answer)).await
+    shared.found_labels("labels", request, false, Box::new(answer)).await
 }
 
 async fn values(State(shared): State<Arc<Shared>>, Path(name): Path<String>, request: Request) -> Response {
     let name = unescape_label_name(&name);
-    let answer = move |found: &[Found], limit: i64| {
-        (json::success_list(&Truncated::new(label_values(found, &name), limit)), 0)
+    let answer = move |found: &[Found], shown: Shown| {
+        let values = if shown.hidden.contains(&name) { Vec::new() } else { label_values(found, &name) };
+        (json::success_list(&Truncated::new(values, shown.limit)), 0)
     };
-    shared.metadata("label_values", request, false, Box::new(answer)).await
+    shared.found_labels("label_values", request, false, Box::new(answer)).await
 }
 
 #[derive(serde::Serialize)]

@@ -25,6 +25,7 @@
 //! It persists nothing. What it does not do: PromQL, listeners, readiness, health and reflection (`server`).
 
 mod error;
+mod exemplars;
 mod frames;
 mod grpc;
 mod info;
@@ -32,8 +33,10 @@ mod instruments;
 mod json;
 mod label_sets;
 mod metadata;
+mod metric_metadata;
 mod parameters;
 mod pump;
+mod query_selectors;
 mod reads;
 mod remote_read;
 mod selector_text;

@@ -16,6 +16,9 @@ const MAX_TIME_TEXT: &str = "292277025-08-18T07:12:54.999999999Z";
 /// The most selectors in one request.
 const SELECTORS_MAX: usize = 64;
 
+/// The most labels that one request may name as replicas'.
+const REPLICA_LABELS_MAX: usize = 64;
+
 /// What a metadata request asks for.
 #[derive(Debug)]
 pub(super) struct Parameters {
@@ -24,29 +27,88 @@ pub(super) struct Parameters {
     pub(super) range: TimeRange,
     /// 0 for no limit.
     pub(super) limit: i64,
+    pub(super) hiding: Hiding,
+}
+
+/// The labels of replicas that a request wants hidden, named as Thanos Query names the parameters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Hiding {
+    dedup: bool,
+    replica_labels: Vec<String>,
+}
+
+impl Hiding {
+    /// Reads `dedup` and `replicaLabels[]`; the first `dedup` counts.
+    pub(super) fn parse(form: &Form) -> Result<Self, StoreError> {
+        let dedup = form.first("dedup").map_or(Ok(false), |text| parse_bool("dedup", text))?;
+        let name = "replicaLabels[]";
+        let named = form.pairs.iter().filter(|(own, value)| own == name && !value.is_empty());
+        let replica_labels: Vec<String> = named.map(|(_, value)| value.clone()).collect();
+        match replica_labels.get(REPLICA_LABELS_MAX) {
+            Some(value) => Err(refused(name, value, "among the first 64 of a request")),
+            None => Ok(Self { dedup, replica_labels }),
+        }
+    }
+
+    /// Returns the labels to hide: none unless asked for, those of the request before the configured ones.
+    pub(super) fn labels(&self, configured: &[String]) -> Vec<String> {
+        match (self.dedup, self.replica_labels.is_empty()) {
+            (false, _) => Vec::new(),
+            (true, true) => configured.to_vec(),
+            (true, false) => self.replica_labels.clone(),
+        }
+    }
+}
+
+/// Reads a truth value as Go's `ParseBool` does.
+pub(super) fn parse_bool(name: &'static str, text: &str) -> Result<bool, StoreError> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err(refused(name, text, "true or false")),
+    }
+}
+
+/// The pairs of a form and a query string, in this order.
+#[derive(Debug)]
+pub(super) struct Form {
+    pairs: Vec<(String, String)>,
+}
+
+impl Form {
+    /// Reads pairs; unknown ones are left alone, as Prometheus does.
+    pub(super) fn parse(encoded: &[&[u8]]) -> Self {
+        let pairs = encoded.iter().flat_map(|pairs| form_urlencoded::parse(pairs));
+        Self { pairs: pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect() }
+    }
+
+    /// Returns the first value of a name that is not empty.
+    pub(super) fn first(&self, name: &str) -> Option<&str> {
+        self.pairs
+            .iter()
+            .find(|(own, value)| own == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Reads `start` and `end`; without them the range has no bounds.
+    pub(super) fn range(&self) -> Result<TimeRange, StoreError> {
+        let time = |name, otherwise| self.first(name).map_or(Ok(otherwise), |text| parse_time(name, text));
+        Ok(TimeRange::from_inclusive(time("start", i64::MIN)?, time("end", i64::MAX)?))
+    }
 }
 
 impl Parameters {
-    /// Reads the pairs of a query string or form; unknown ones are left alone, as Prometheus does.
-    pub(super) fn parse(encoded: &[&[u8]]) -> Result<Self, StoreError> {
-        let (mut matchers, mut limit) = (Vec::new(), 0);
-        let (mut start, mut end) = (None, None);
-        for (name, value) in encoded.iter().flat_map(|pairs| form_urlencoded::parse(pairs)) {
-            match name.as_ref() {
-                "match[]" if matchers.len() >= SELECTORS_MAX => {
-                    let allowed = "among the first 64 of a request";
-                    return Err(refused("match[]", &value, allowed));
-                }
-                "match[]" => matchers.push(parse_match(&value)?),
-                // The first one counts, and an empty one is none.
-                "start" if start.is_none() && !value.is_empty() => start = Some(parse_time("start", &value)?),
-                "end" if end.is_none() && !value.is_empty() => end = Some(parse_time("end", &value)?),
-                "limit" if !value.is_empty() => limit = parse_limit(&value)?,
-                _ => {}
+    /// Reads what a form asks for.
+    pub(super) fn parse(form: &Form) -> Result<Self, StoreError> {
+        let mut matchers = Vec::new();
+        for (_, value) in form.pairs.iter().filter(|(name, _)| name == "match[]") {
+            if matchers.len() >= SELECTORS_MAX {
+                return Err(refused("match[]", value, "among the first 64 of a request"));
             }
+            matchers.push(parse_match(value)?);
         }
-        let range = TimeRange::from_inclusive(start.unwrap_or(i64::MIN), end.unwrap_or(i64::MAX));
-        Ok(Self { matchers, range, limit })
+        let limit = form.first("limit").map_or(Ok(0), parse_limit)?;
+        Ok(Self { matchers, range: form.range()?, limit, hiding: Hiding::parse(form)? })
     }
 }
 
@@ -56,8 +118,14 @@ fn refused(name: &'static str, value: &str, allowed: &'static str) -> StoreError
 
 /// A selector that every series satisfies was hardly meant.
 fn parse_match(text: &str) -> Result<Vec<Matcher>, StoreError> {
-    let matchers = parse_selector(text)?;
-    if matchers.iter().all(|m| m.matches("")) { Err(StoreError::EmptySelector) } else { Ok(matchers) }
+    let name = "match[]";
+    let matchers = parse_selector(text).map_err(|source| StoreError::Selector { name, source })?;
+    if is_empty(&matchers) { Err(StoreError::EmptySelector(name)) } else { Ok(matchers) }
+}
+
+/// Returns whether matchers take a series without any label.
+pub(super) fn is_empty(matchers: &[Matcher]) -> bool {
+    matchers.iter().all(|m| m.matches(""))
 }
 
 fn parse_limit(text: &str) -> Result<i64, StoreError> {
@@ -65,8 +133,13 @@ fn parse_limit(text: &str) -> Result<i64, StoreError> {
     number.ok_or_else(|| refused("limit", text, "a number of 0 (no limit) or more"))
 }
 
+/// Reads a number that may be below 0.
+pub(super) fn parse_count(name: &'static str, text: &str) -> Result<i64, StoreError> {
+    text.parse().map_err(|_| refused(name, text, "a whole number"))
+}
+
 /// Reads Unix seconds with a fraction, or RFC 3339, into milliseconds; saturates at the ends of time.
-pub(super) fn parse_time(name: &'static str, text: &str) -> Result<i64, StoreError> {
+fn parse_time(name: &'static str, text: &str) -> Result<i64, StoreError> {
     if let Ok(seconds) = text.parse::<f64>()
         && !seconds.is_nan()
     {

@@ -12,7 +12,7 @@ pub(super) trait Encode: Send + 'static {
     type Messages: Send + 'static;
 
     /// Encodes a batch, on a compute thread.
-    fn encode(&mut self, batch: &Batch) -> Self::Messages;
+    fn encode(&mut self, batch: &Batch) -> Result<Self::Messages, StoreError>;
 
     /// Returns whether the answer is complete before its series are at an end.
     fn is_complete(&self) -> bool {
@@ -39,7 +39,7 @@ pub(super) async fn pump<E: Encode>(
         });
         let send = async {
             let (encoder, messages) = encoding.await?;
-            let client_gone = sink.send(Ok(messages)).await.is_err();
+            let client_gone = sink.send(Ok(messages?)).await.is_err();
             Ok::<_, StoreError>((encoder, client_gone))
         };
         let (sent, next) = tokio::join!(send, reader.read());

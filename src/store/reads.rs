@@ -11,9 +11,11 @@ use tokio::time::Instant;
 use tonic::service::Routes;
 
 use super::error::StoreError;
+use super::exemplars::ExemplarsApi;
 use super::grpc::StoreApi;
 use super::info::InfoApi;
 use super::instruments::Instruments;
+use super::metric_metadata::MetadataApi;
 use super::settings::StoreSettings;
 use crate::model::{Labels, Matcher, TenantId, TimeRange};
 use crate::runtime::{Clock, MemoryReservation, MemoryUse, Metrics, Shutdown};
@@ -90,14 +92,18 @@ impl Reads {
         Self(Arc::new(Shared { selector, settings, clock, instruments, ready, shutdown, places }))
     }
 
-    /// Returns the services `thanos.Store` and `thanos.info.Info`, which serve all tenants.
+    /// Returns the services `thanos.Store`, `thanos.Exemplars`, `thanos.Metadata` and `thanos.info.Info`, which serve
+    /// all tenants.
     #[must_use]
     pub fn grpc_routes(&self) -> Routes {
-        Routes::new(StoreApi::service(Arc::clone(&self.0))).add_service(InfoApi::service(Arc::clone(&self.0)))
+        Routes::new(StoreApi::service(Arc::clone(&self.0)))
+            .add_service(ExemplarsApi::service(Arc::clone(&self.0)))
+            .add_service(MetadataApi::service(Arc::clone(&self.0)))
+            .add_service(InfoApi::service(Arc::clone(&self.0)))
     }
 
-    /// Returns `/api/v1/series`, `/api/v1/labels`, `/api/v1/label/{name}/values`, `/api/v1/status/buildinfo` and
-    /// `/api/v1/read`, which serve the tenant of the header.
+    /// Returns `/api/v1/series`, `/api/v1/labels`, `/api/v1/label/{name}/values`, `/api/v1/query_exemplars`,
+    /// `/api/v1/metadata`, `/api/v1/status/buildinfo` and `/api/v1/read`, which serve the tenant of the header.
     pub fn http_routes(&self) -> axum::Router {
         super::metadata::routes(Arc::clone(&self.0))
     }

@@ -11,13 +11,16 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::StoreError;
+use super::frames::{encode_chunks, wire_chunk};
 use super::grpc::REASON_WAIT;
 use super::metadata::read_body;
+use super::parameters::{Form, Hiding};
 use super::pump::{Encode, Sink, pump};
 use super::reads::{Deadline, Place, SERIES_BYTES, Shared};
 use super::series_list::{Batch, BatchReader, SeriesList};
+use crate::model::{Labels, SeriesData};
 use crate::runtime::MemoryReservation;
-use crate::tsdb::XorChunks;
+use crate::tsdb::chunk::SampleChunks;
 use crate::wire::remote_read::{
     ReadQuery, ReadRequest, ResponseType, SamplesAnswer, decode_request, encode_frames,
 };
@@ -85,6 +88,8 @@ impl Shared {
         let place = self.place().await?;
         let (parts, body) = request.into_parts();
         let tenant = self.settings.tenant(&parts.headers)?;
+        let form = Form::parse(&[parts.uri.query().unwrap_or("").as_bytes()]);
+        let hidden = Hiding::parse(&form)?.labels(&self.settings.replica_labels);
         let compressed = read_body(body, REQUEST_BYTES_MAX).await?;
         let decode = move || {
             let mut body = Vec::new();
@@ -95,7 +100,9 @@ impl Shared {
         let (mut lists, mut samples) = (Vec::with_capacity(queries.len()), 0u64);
         for ReadQuery { matchers, range, labels_only } in queries {
             let found = self.select_one(&tenant, &matchers, range).await?;
-            let list = self.selector.cpu().run(move || SeriesList::new(found, &[], None)).await?;
+            let hidden = hidden.clone();
+            let list = move || SeriesList::new(found, &hidden, None).merged();
+            let list = self.selector.cpu().run(list).await?;
             let labels_only = labels_only && response_type == ResponseType::Samples;
             samples = samples.saturating_add(if labels_only { 0 } else { list.samples_max() });
             lists.push((Arc::new(list), labels_only));
@@ -167,16 +174,18 @@ struct SamplesBuilder {
 
 impl SamplesBuilder {
     fn with_label_sets(mut self, list: &SeriesList) -> Self {
-        (0..list.len()).for_each(|index| self.answer.push_series(list.labels(index), []));
-        self.series += list.len() as u64;
+        let mut sets: Vec<&Labels> = (0..list.len()).map(|index| list.labels(index)).collect();
+        sets.dedup();
+        sets.iter().for_each(|labels| self.answer.push_series(labels, &SeriesData::default()));
+        self.series += sets.len() as u64;
         self
     }
 
     fn with_batch(mut self, batch: &Batch) -> Self {
-        for (labels, samples) in batch.iter().filter(|(_, samples)| !samples.is_empty()) {
-            self.answer.push_series(labels, samples.samples.iter().map(|s| (s.ts_ms, s.value)));
+        for (labels, data) in batch.iter().filter(|(_, data)| !data.is_empty()) {
+            self.answer.push_series(labels, data);
             self.series += 1;
-            self.samples += samples.len() as u64;
+            self.samples += data.len() as u64;
         }
         self
     }
@@ -186,7 +195,7 @@ impl SamplesBuilder {
 #[derive(Debug, Default)]
 struct ChunkFrames {
     query: usize,
-    chunks: XorChunks,
+    chunks: SampleChunks,
     series: u64,
     samples: u64,
 }
@@ -194,17 +203,14 @@ struct ChunkFrames {
 impl Encode for ChunkFrames {
     type Messages = Bytes;
 
-    fn encode(&mut self, batch: &Batch) -> Bytes {
+    fn encode(&mut self, batch: &Batch) -> Result<Bytes, StoreError> {
         let mut out = Vec::new();
-        for (labels, samples) in batch.iter().filter(|(_, samples)| !samples.is_empty()) {
-            self.chunks.clear();
-            samples.samples.iter().for_each(|s| self.chunks.push(s.ts_ms, s.value));
-            self.chunks.finish();
-            let chunks = self.chunks.iter().map(|c| (c.min_time_ms, c.max_time_ms, c.data));
-            encode_frames(self.query, labels, chunks, &mut out);
+        for (labels, data) in batch.iter().filter(|(_, data)| !data.is_empty()) {
+            encode_chunks(&mut self.chunks, labels, data)?;
+            encode_frames(self.query, labels, self.chunks.iter().map(wire_chunk), &mut out);
             self.series += 1;
-            self.samples += samples.len() as u64;
+            self.samples += data.len() as u64;
         }
-        Bytes::from(out)
+        Ok(Bytes::from(out))
     }
 }

@@ -23,6 +23,9 @@ pub enum SelectorError {
     /// It has too many matchers.
     #[error("the selector has more than {MATCHERS_MAX} matchers")]
     TooMany,
+    /// An expression has too many selectors.
+    #[error("the expression has more than 64 selectors")]
+    TooManySelectors,
     /// Something else was expected.
     #[error("parse error at byte {at}: expected {expected}")]
     Syntax {
@@ -52,46 +55,59 @@ pub enum SelectorError {
 /// # Errors
 /// What does not follow the grammar, and texts that are too long.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, SelectorError> {
-    if text.len() > SELECTOR_BYTES_MAX {
-        return Err(SelectorError::TooLong);
-    }
-    let mut parser = Parser { text, chars: text.char_indices().peekable() };
-    let (mut name, mut matchers) = (None, Vec::new());
+    let mut parser = Parser::new(text)?;
     parser.skip_space();
+    let mut name = None;
     if parser.peek().is_some_and(|c| starts_word(c) || c == ':') {
         name = Some(parser.word(true).to_owned());
         parser.skip_space();
     }
-    match parser.peek() {
-        Some('{') => parser.matchers(&mut name, &mut matchers)?,
-        None if name.is_some() => {}
-        _ => return Err(parser.expected("a metric name or {")),
+    if name.is_none() && parser.peek() != Some('{') {
+        return Err(parser.expected("a metric name or {"));
     }
+    let matchers = parser.selector(name)?;
     parser.skip_space();
     if parser.peek().is_some() {
         return Err(parser.expected("the end of the selector"));
     }
-    if let Some(name) = name {
-        if let Some(other) = matchers.iter().find(|m| m.name() == METRIC_NAME && m.kind() == MatchKind::Equal)
-        {
-            return Err(SelectorError::NameTwice(name, other.value().to_owned()));
-        }
-        matchers.push(Matcher::equal(METRIC_NAME, name));
-    }
     Ok(matchers)
 }
 
-const fn starts_word(c: char) -> bool {
+pub(super) const fn starts_word(c: char) -> bool {
     c.is_ascii_alphabetic() || c == '_'
 }
 
-struct Parser<'a> {
+/// Reads selectors and what stands around them, from left to right.
+pub(super) struct Parser<'a> {
     text: &'a str,
     chars: Peekable<CharIndices<'a>>,
 }
 
 impl<'a> Parser<'a> {
-    fn peek(&mut self) -> Option<char> {
+    pub(super) fn new(text: &'a str) -> Result<Self, SelectorError> {
+        if text.len() > SELECTOR_BYTES_MAX {
+            return Err(SelectorError::TooLong);
+        }
+        Ok(Self { text, chars: text.char_indices().peekable() })
+    }
+
+    /// Reads the rest of a selector whose name, if it stands before the braces, was read.
+    pub(super) fn selector(&mut self, mut name: Option<String>) -> Result<Vec<Matcher>, SelectorError> {
+        let mut matchers = Vec::new();
+        if self.peek() == Some('{') {
+            self.matchers(&mut name, &mut matchers)?;
+        }
+        if let Some(name) = name {
+            let named = |m: &&Matcher| m.name() == METRIC_NAME && m.kind() == MatchKind::Equal;
+            if let Some(other) = matchers.iter().find(named) {
+                return Err(SelectorError::NameTwice(name, other.value().to_owned()));
+            }
+            matchers.push(Matcher::equal(METRIC_NAME, name));
+        }
+        Ok(matchers)
+    }
+
+    pub(super) fn peek(&mut self) -> Option<char> {
         self.chars.peek().map(|(_, c)| *c)
     }
 
@@ -99,12 +115,12 @@ impl<'a> Parser<'a> {
         self.chars.peek().map_or(self.text.len(), |(at, _)| *at)
     }
 
-    fn expected(&mut self, expected: &'static str) -> SelectorError {
+    pub(super) fn expected(&mut self, expected: &'static str) -> SelectorError {
         SelectorError::Syntax { at: self.at(), expected }
     }
 
     /// Steps over white space and comments.
-    fn skip_space(&mut self) {
+    pub(super) fn skip_space(&mut self) {
         while let Some(c) = self.peek() {
             if c == '#' {
                 while self.chars.next_if(|(_, c)| *c != '\n').is_some() {}
@@ -115,16 +131,51 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn accept(&mut self, wanted: char) -> bool {
+    pub(super) fn accept(&mut self, wanted: char) -> bool {
         self.chars.next_if(|(_, c)| *c == wanted).is_some()
     }
 
-    fn word(&mut self, colons: bool) -> &'a str {
+    pub(super) fn word(&mut self, colons: bool) -> &'a str {
         let start = self.at();
         let inside = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':');
         while self.chars.next_if(|(_, c)| inside(*c)).is_some() {}
         let end = self.at();
         &self.text[start..end]
+    }
+
+    pub(super) fn skip_one(&mut self) {
+        self.chars.next();
+    }
+
+    /// Steps past the next `end`; nothing that holds it stands before.
+    pub(super) fn skip_past(&mut self, end: char) -> Result<(), SelectorError> {
+        while let Some((_, c)) = self.chars.next() {
+            if c == end {
+                return Ok(());
+            }
+        }
+        Err(self.expected("a closing bracket"))
+    }
+
+    /// Steps over a number or duration: digits, letters, dots, and signs of exponents.
+    pub(super) fn skip_number(&mut self) {
+        let (mut before, mut hex) = (' ', false);
+        while let Some(c) = self.peek() {
+            let is_exponent = matches!(c, '+' | '-') && matches!(before, 'e' | 'E') && !hex;
+            if !(c.is_ascii_alphanumeric() || c == '.' || c == '_' || is_exponent) {
+                return;
+            }
+            hex |= matches!(c, 'x' | 'X');
+            before = c;
+            self.chars.next();
+        }
+    }
+
+    /// Returns whether one of some words, in any case, comes next.
+    pub(super) fn next_word_is(&mut self, words: &[&str]) -> bool {
+        let rest = &self.text[self.at()..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        words.iter().any(|word| word.eq_ignore_ascii_case(&rest[..end]))
     }
 
     /// Reads `{…}`: matchers and at most one quoted metric name.
@@ -194,7 +245,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads a string in double or single quotes, with escapes, or in backticks, as it stands.
-    fn string(&mut self) -> Result<String, SelectorError> {
+    pub(super) fn string(&mut self) -> Result<String, SelectorError> {
         let start = self.at();
         let Some((_, quote)) = self.chars.next() else { return Err(self.expected("a string")) };
         let mut bytes = Vec::new();
@@ -257,7 +308,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-const fn starts_string(c: char) -> bool {
+pub(super) const fn starts_string(c: char) -> bool {
     matches!(c, '"' | '\'' | '`')
 }
 

@@ -31,6 +31,8 @@ pub(super) struct SeriesList {
     selections: Vec<Selection>,
     series: Vec<ListedSeries>,
     batch_samples: u64,
+    /// Equal label sets are read as one series.
+    merged: bool,
 }
 
 impl SeriesList {
@@ -51,9 +53,14 @@ impl SeriesList {
         }
         // Added labels hardly change the order: mostly runs, which the standard sort finds.
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        let mut list = Self { selections, series, batch_samples: 0 };
+        let mut list = Self { selections, series, batch_samples: 0, merged: false };
         list.batch_samples = (list.samples_max() / 8).clamp(BATCH_SAMPLES_MIN, BATCH_SAMPLES_MAX);
         list
+    }
+
+    /// Makes one series of equal label sets.
+    pub(super) fn merged(self) -> Self {
+        Self { merged: true, ..self }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -83,7 +90,7 @@ impl SeriesList {
             end += 1;
         }
         // An answer that ends early may end with this batch: what belongs to its last series must be in it.
-        if series_max < BATCH_SERIES {
+        if self.merged || series_max < BATCH_SERIES {
             let last = self.series[start..end].last();
             let rest = self.series[end..].iter();
             end += rest.take_while(|next| last.is_some_and(|last| last.labels == next.labels)).count();
@@ -109,8 +116,24 @@ impl SeriesList {
                 answer[slot].1 = run;
             }
         }
+        if self.merged && answer.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            let cpu = self.selections[0].cpu();
+            return Ok(cpu.run(move || merge_equal(answer)).await?);
+        }
         Ok(answer)
     }
+}
+
+/// Joins equal label sets, which follow each other.
+fn merge_equal(batch: Batch) -> Batch {
+    let mut groups: Vec<(Labels, Vec<SeriesData>)> = Vec::with_capacity(batch.len());
+    for (labels, data) in batch {
+        match groups.last_mut() {
+            Some((last, runs)) if *last == labels => runs.push(data),
+            _ => groups.push((labels, vec![data])),
+        }
+    }
+    groups.into_iter().map(|(labels, runs)| (labels, SeriesData::merge(runs))).collect()
 }
 
 /// Reads a list batch by batch.

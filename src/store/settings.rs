@@ -15,6 +15,8 @@ pub struct StoreSettings {
     pub tenant_header: http::HeaderName,
     /// The tenant of HTTP requests without that header.
     pub default_tenant: TenantId,
+    /// The labels that tell HA replicas apart; HTTP hides them on demand.
+    pub replica_labels: Vec<String>,
     /// How long one query may take, its answer included.
     pub query_timeout: Duration,
     /// How many queries are served at once; further ones wait within their own time.

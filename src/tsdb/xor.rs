@@ -29,7 +29,7 @@ pub struct Chunk<'a> {
 pub struct XorChunks {
     bytes: Vec<u8>,
     spans: Vec<Span>,
-    open: Encoder,
+    open: XorEncoder,
     chunk_samples: u16,
 }
 
@@ -54,7 +54,7 @@ impl XorChunks {
         Self {
             bytes: Vec::new(),
             spans: Vec::new(),
-            open: Encoder::default(),
+            open: XorEncoder::default(),
             chunk_samples: chunk_samples.max(1),
         }
     }
@@ -81,7 +81,7 @@ impl XorChunks {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
-        self.open = Encoder::default();
+        self.open = XorEncoder::default();
     }
 
     /// Returns the finished chunks, in the order of pushing.
@@ -118,9 +118,9 @@ impl XorChunks {
 /// No window is open: more leading zeros than any difference has.
 const NO_WINDOW: u32 = u32::MAX;
 
-/// The open chunk.
+/// An open chunk, in a buffer that is passed along.
 #[derive(Debug)]
-struct Encoder {
+pub(super) struct XorEncoder {
     bits: BitWriter,
     start: usize,
     first_ms: i64,
@@ -132,7 +132,7 @@ struct Encoder {
     count: u16,
 }
 
-impl Default for Encoder {
+impl Default for XorEncoder {
     fn default() -> Self {
         Self {
             bits: BitWriter::default(),
@@ -148,9 +148,21 @@ impl Default for Encoder {
     }
 }
 
-impl Encoder {
+impl XorEncoder {
+    /// Returns how many samples the chunk holds.
     #[inline(always)]
-    fn push(&mut self, out: &mut Vec<u8>, ts_ms: i64, value: u64) {
+    pub(super) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Returns the time of the last sample.
+    pub(super) fn last_ms(&self) -> i64 {
+        self.ts_ms
+    }
+
+    /// Appends a sample.
+    #[inline(always)]
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, ts_ms: i64, value: u64) {
         if self.count < 2 {
             self.push_early(out, ts_ms, value);
         } else {
@@ -229,7 +241,8 @@ impl Encoder {
         }
     }
 
-    fn finish(mut self, out: &mut Vec<u8>) {
+    /// Closes the chunk, which holds a sample at least.
+    pub(super) fn finish(mut self, out: &mut Vec<u8>) {
         self.bits.finish(out);
         out[self.start..self.start + 2].copy_from_slice(&self.count.to_be_bytes());
     }

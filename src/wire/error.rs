@@ -45,6 +45,9 @@ pub enum WireError {
     /// The bytes are not a snappy block.
     #[error("the body is not a snappy block: send snappy's block format, not the framed one")]
     Snappy(#[source] snap::Error),
+    /// The bytes are not a snappy stream.
+    #[error("the message is not a snappy stream: {0}")]
+    SnappyStream(#[source] std::io::Error),
     /// The bytes are not the message.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -88,6 +91,7 @@ impl WireError {
             }
             Self::SnappyLength { .. }
             | Self::Snappy(_)
+            | Self::SnappyStream(_)
             | Self::Malformed(_)
             | Self::UnknownMatcher(_)
             | Self::Matcher(_) => ErrorKind::Invalid,

@@ -3,7 +3,7 @@
 use super::remote_write::{
     Limits, Protocol, SAMPLES_MAX, SeriesToSend, canonical_labels, describe_labels, encode_request, walk,
 };
-use super::snappy;
+use super::{snappy, snappy_stream};
 use crate::model::{Labels, Sample};
 
 /// Larger bodies only make a run slower.
@@ -88,5 +88,18 @@ pub fn fuzz_snappy(data: &[u8]) {
     let mut again = Vec::new();
     snappy::decode_into(&compressed, BODY_BYTES_MAX, &mut again)
         .expect("what was compressed here decompresses");
+    assert!(again == body, "a body has changed");
+}
+
+/// Decompresses arbitrary bytes as a stream of snappy frames. The output keeps to its limit.
+///
+/// # Panics
+/// On a broken promise of the decoder.
+pub fn fuzz_snappy_stream(data: &[u8]) {
+    let Ok(body) = snappy_stream::decode(data, BODY_BYTES_MAX) else { return };
+    assert!(body.len() <= BODY_BYTES_MAX, "the limit holds");
+    let stream = snappy_stream::encode(&body).expect("memory takes what is written to it");
+    let again =
+        snappy_stream::decode(&stream, BODY_BYTES_MAX).expect("what was compressed here decompresses");
     assert!(again == body, "a body has changed");
 }

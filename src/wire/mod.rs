@@ -1,6 +1,6 @@
 //! The bytes that come over the network and go back: pure functions between bytes and the model.
 //!
-//! [`remote_write`] walks write requests, [`snappy`] is the compression they and remote read use, [`remote_read`]
+//! [`remote_write`] walks write requests, [`snappy`] is the compression they and remote read use ([`snappy_stream`] that of gRPC), [`remote_read`]
 //! answers a Prometheus that reads back. [`store_api`] is what Thanos queriers ask; its messages are generated
 //! from `schemas/proto`. Nothing here opens a socket, reads a clock, logs or keeps state between requests.
 //!
@@ -17,6 +17,7 @@
 //! What it does not do: HTTP, content negotiation beyond the content type, admission by time or tenant, and
 //! anything with the series once they are handed on.
 
+mod chunk;
 mod error;
 mod generated;
 mod protobuf;
@@ -26,6 +27,8 @@ pub mod fuzz_read;
 pub mod remote_read;
 pub mod remote_write;
 pub mod snappy;
+pub mod snappy_stream;
 pub mod store_api;
 
+pub use chunk::{ChunkKind, WireChunk};
 pub use error::{Malformed, WireError};

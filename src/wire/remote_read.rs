@@ -1,4 +1,4 @@
-//! Remote read: requests to matchers and a time range, answers as samples or as streamed XOR chunks.
+//! Remote read: requests to matchers and a time range, answers as samples or as streamed chunks.
 //!
 //! Bodies come here decompressed. A request is walked over borrowed bytes and bounded before anything is
 //! allocated. Answers copy label sets as they are; each nested message is written into a buffer of its own level
@@ -6,11 +6,14 @@
 
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+use super::chunk::WireChunk;
 use super::error::WireError;
 pub use super::generated::prometheus as messages;
 use super::protobuf::Cursor;
 use super::store_api::{MATCHERS_MAX, REQUEST_BYTES_MAX, match_kind};
-use crate::model::{Labels, Matcher, TimeRange};
+use crate::model::{Labels, Matcher, Sample, SeriesData, TimeRange};
+
+mod histogram;
 
 #[cfg(test)]
 mod tests;
@@ -184,16 +187,19 @@ pub struct SamplesAnswer {
 
 impl SamplesAnswer {
     /// Appends a series to the open query's result.
-    pub fn push_series(&mut self, labels: &Labels, samples: impl IntoIterator<Item = (i64, f64)>) {
+    pub fn push_series(&mut self, labels: &Labels, data: &SeriesData) {
         self.series.clear();
         self.series.extend_from_slice(labels.as_bytes());
-        for (ts_ms, value) in samples {
-            let ts = ts_ms as u64;
+        for Sample { ts_ms, value, .. } in &data.samples {
+            let ts = *ts_ms as u64;
             // Sample {1 value, 2 timestamp} as field 2 of a series: at most 9 + 11 bytes.
             self.series.extend_from_slice(&[0x12, 10 + encoded_len_varint(ts) as u8, 0x09]);
             self.series.extend_from_slice(&value.to_bits().to_le_bytes());
             self.series.push(0x10);
             encode_varint(ts, &mut self.series);
+        }
+        for sample in &data.histograms {
+            put_field(&mut self.series, 0x22, &histogram::encode(sample));
         }
         put_field(&mut self.query, 0x0A, &self.series);
     }
@@ -223,27 +229,26 @@ fn put_field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends the frames of one series to `out`: one, or several of about 1 MiB. Chunks are given as first time, last
-/// time (inclusive) and XOR data. A series without chunks has no frame.
+/// Appends the frames of one series to `out`: one, or several of about 1 MiB. A series without chunks has no frame.
 pub fn encode_frames<'a>(
     query_index: usize,
     labels: &Labels,
-    chunks: impl Iterator<Item = (i64, i64, &'a [u8])>,
+    chunks: impl Iterator<Item = WireChunk<'a>>,
     out: &mut Vec<u8>,
 ) {
     let (mut series, mut chunk) = (labels.as_bytes().to_vec(), Vec::new());
-    for (min_time_ms, max_time_ms, data) in chunks {
+    for WireChunk { kind, min_time_ms, max_time_ms, data } in chunks {
         if series.len() >= FRAME_BYTES_MAX {
             put_frame(query_index, &series, out);
             series.truncate(labels.as_bytes().len());
         }
-        // Chunk {1 min, 2 max, 3 type, 4 data} as field 2 of a series; type 1 is XOR.
+        // Chunk {1 min, 2 max, 3 type, 4 data} as field 2 of a series.
         chunk.clear();
         chunk.push(0x08);
         encode_varint(min_time_ms as u64, &mut chunk);
         chunk.push(0x10);
         encode_varint(max_time_ms as u64, &mut chunk);
-        chunk.extend_from_slice(&[0x18, 1]);
+        chunk.extend_from_slice(&[0x18, kind.in_remote_read()]);
         put_field(&mut chunk, 0x22, data);
         put_field(&mut series, 0x12, &chunk);
     }

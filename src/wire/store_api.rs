@@ -6,12 +6,14 @@
 //! the same message in parts, for clients and tests.
 //!
 //! Everything else of the package `thanos` is generated and re-exported here; services are
-//! `store_server::StoreServer` and `info::info_server::InfoServer`, with their clients beside them.
+//! `store_server::StoreServer`, `exemplars_server::ExemplarsServer`, `metadata_server::MetadataServer` and
+//! `info::info_server::InfoServer`, with their clients beside them.
 
 use prost::bytes::{Buf, BufMut};
 use prost::encoding::{DecodeContext, WireType, encode_key, encode_varint, encoded_len_varint, skip_field};
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
+use super::chunk::WireChunk;
 use super::error::WireError;
 pub use super::generated::STORE_API_DESCRIPTORS;
 pub use super::generated::thanos::*;
@@ -46,16 +48,14 @@ pub struct Series {
 }
 
 impl EncodedSeries {
-    /// Encodes a series with raw XOR chunks, given as first time, last time (inclusive) and data; each gets its
-    /// hash. Without chunks it is what a request with `skip_chunks` is answered with.
+    /// Encodes a series with raw chunks; each gets its hash. Without chunks it is what a request with `skip_chunks` is
+    /// answered with.
     #[must_use]
-    pub fn encode<'a>(labels: &Labels, chunks: impl Iterator<Item = (i64, i64, &'a [u8])> + Clone) -> Self {
-        let chunk_bytes: usize = chunks.clone().map(|(_, _, data)| data.len() + CHUNK_OVERHEAD).sum();
+    pub fn encode<'a>(labels: &Labels, chunks: impl Iterator<Item = WireChunk<'a>> + Clone) -> Self {
+        let chunk_bytes: usize = chunks.clone().map(|chunk| chunk.data.len() + CHUNK_OVERHEAD).sum();
         let mut out = Vec::with_capacity(labels.as_bytes().len() + chunk_bytes);
         out.extend_from_slice(labels.as_bytes());
-        for (min_time_ms, max_time_ms, data) in chunks {
-            put_chunk(&mut out, min_time_ms, max_time_ms, data);
-        }
+        chunks.for_each(|chunk| put_chunk(&mut out, chunk));
         Self(out)
     }
 
@@ -74,11 +74,13 @@ impl EncodedSeries {
     }
 }
 
-/// Appends field 2 of a series: `AggrChunk {1 min, 2 max, 3 raw: Chunk {2 data, 3 hash}}`, the type XOR being 0.
-fn put_chunk(out: &mut Vec<u8>, min_time_ms: i64, max_time_ms: i64, data: &[u8]) {
-    let (min, max, hash) = (min_time_ms as u64, max_time_ms as u64, xxh64(data, 0));
+/// Appends field 2 of a series: `AggrChunk {1 min, 2 max, 3 raw: Chunk {1 type, 2 data, 3 hash}}`; type 0 is left out.
+fn put_chunk(out: &mut Vec<u8>, chunk: WireChunk<'_>) {
+    let (min, max) = (chunk.min_time_ms as u64, chunk.max_time_ms as u64);
+    let (kind, data, hash) = (chunk.kind.in_store_api(), chunk.data, xxh64(chunk.data, 0));
     let varint_field = |value: u64| 1 + encoded_len_varint(value);
-    let raw = varint_field(data.len() as u64) + data.len() + varint_field(hash);
+    let kind_bytes = if kind == 0 { 0 } else { 2 };
+    let raw = kind_bytes + varint_field(data.len() as u64) + data.len() + varint_field(hash);
     let chunk = varint_field(min) + varint_field(max) + varint_field(raw as u64) + raw;
     let mut varint = |tag: u8, value: u64| {
         out.push(tag);
@@ -88,6 +90,9 @@ fn put_chunk(out: &mut Vec<u8>, min_time_ms: i64, max_time_ms: i64, data: &[u8])
     varint(0x08, min);
     varint(0x10, max);
     varint(0x1A, raw as u64);
+    if kind != 0 {
+        varint(0x08, kind.into());
+    }
     varint(0x12, data.len() as u64);
     out.extend_from_slice(data);
     out.push(0x18);

@@ -6,7 +6,16 @@ use std::path::{Path, PathBuf};
 use protox::prost::Message as _;
 
 /// The files that Rust is generated from.
-const GENERATED_FROM: [&str; 3] = ["thanos/info.proto", "thanos/store.proto", "prometheus/remote_read.proto"];
+const GENERATED_FROM: [&str; 5] = [
+    "thanos/info.proto",
+    "thanos/store.proto",
+    "thanos/exemplars.proto",
+    "thanos/metadata.proto",
+    "prometheus/remote_read.proto",
+];
+
+/// How many of them hold services.
+const SERVICES: usize = 4;
 
 /// The files that only document bytes we walk by hand; they must be valid all the same.
 const DOCUMENTING: [&str; 2] = ["prometheus/remote_write.proto", "prometheus/remote_write_v2.proto"];
@@ -32,7 +41,7 @@ fn generate_into(out: &Path) {
     // Reflection serves the services' files, without comments.
     let mut compiler = protox::Compiler::new([&protos]).unwrap();
     compiler.include_imports(true);
-    let services = compiler.open_files(&GENERATED_FROM[..2]).unwrap().file_descriptor_set();
+    let services = compiler.open_files(&GENERATED_FROM[..SERVICES]).unwrap().file_descriptor_set();
     fs::write(out.join("store_api.binpb"), services.encode_to_vec()).unwrap();
 }
 

@@ -12,6 +12,7 @@ mod faults;
 mod fuzz;
 mod generated;
 mod kill;
+mod object_store;
 mod peers;
 mod properties;
 mod protection;

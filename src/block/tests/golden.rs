@@ -87,12 +87,117 @@ async fn format_1_keeps_opening() {
     assert_eq!(runs, cases);
 }
 
+fn bits(values: &[f64]) -> Vec<String> {
+    values.iter().map(|v| format!("{:016x}", v.to_bits())).collect()
+}
+
+fn describe_histogram(sample: &HistogramSample) -> Value {
+    let spans = |spans: &[Span]| spans.iter().map(|s| json!([s.offset, s.length])).collect::<Vec<_>>();
+    let (kind, shared, counts) = match &sample.histogram {
+        NativeHistogram::Int(h) => (
+            "int",
+            json!([h.counter_reset_hint, h.schema, bits(&[h.zero_threshold, h.sum]), bits(&h.custom_values)]),
+            json!([
+                h.count,
+                h.zero_count,
+                spans(&h.positive_spans),
+                h.positive_buckets,
+                spans(&h.negative_spans),
+                h.negative_buckets
+            ]),
+        ),
+        NativeHistogram::Float(h) => (
+            "float",
+            json!([h.counter_reset_hint, h.schema, bits(&[h.zero_threshold, h.sum]), bits(&h.custom_values)]),
+            json!([
+                bits(&[h.count, h.zero_count]),
+                spans(&h.positive_spans),
+                bits(&h.positive_buckets),
+                spans(&h.negative_spans),
+                bits(&h.negative_buckets)
+            ]),
+        ),
+    };
+    json!({"ts": sample.ts_ms, "st": sample.start_ms, "kind": kind, "shared": shared, "counts": counts})
+}
+
+/// Compares what is read from a fixture with what it must hold.
+fn check_fixture(name: &str, current: &Bytes, read: impl Fn(&Bytes) -> Value) {
+    let file = repository(&format!("tests/fixtures/block/{name}.v1.parquet"));
+    let expected = repository(&format!("tests/fixtures/block/{name}.v1.expected.json"));
+    if bless() {
+        std::fs::write(&file, current).unwrap();
+        std::fs::write(&expected, serde_json::to_string(&read(current)).unwrap() + "\n").unwrap();
+    }
+    let found = read(&std::fs::read(&file).unwrap().into());
+    let expected: Value = serde_json::from_slice(&std::fs::read(&expected).unwrap()).unwrap();
+    assert_eq!(found, expected);
+    assert_eq!(read(current), expected, "what is written now reads as the fixture does");
+}
+
 #[test]
-fn the_published_schema_is_the_written_one() {
-    use parquet::file::reader::{FileReader, SerializedFileReader};
+fn histograms_of_format_1_keep_opening() {
+    use crate::block::histograms::tests::{read, special_cases, write};
+    check_fixture("histograms", &write(special_cases()).0, |file| {
+        let series = block_on(read(file)).unwrap().into_iter().map(|run| {
+            let samples: Vec<Value> = run.histograms.iter().map(describe_histogram).collect();
+            json!({"labels": run.labels.to_string(), "histograms": samples})
+        });
+        series.collect()
+    });
+}
+
+#[test]
+fn exemplars_of_format_1_keep_opening() {
+    use crate::block::exemplars::tests::{find, special_cases, write};
+    check_fixture("exemplars", &write(special_cases()).0, |file| {
+        let series =
+            block_on(find(file, &[], TimeRange::ALL)).unwrap().into_iter().map(|(labels, exemplars)| {
+                let exemplars =
+                    exemplars.iter().map(|e| json!([e.ts_ms, bits(&[e.value]), e.labels.to_string()]));
+                json!({"labels": labels.to_string(), "exemplars": exemplars.collect::<Vec<_>>()})
+            });
+        series.collect()
+    });
+}
+
+#[test]
+fn metadata_of_format_1_keeps_opening() {
+    use crate::block::metadata::tests::{read, special_cases, write};
+    check_fixture("metadata", &write(&special_cases()).0, |file| {
+        let entries = block_on(read(file)).unwrap().into_iter().map(|e| {
+            let said = &e.metadata;
+            json!([e.family, e.since_ms, said.kind.name(), said.help, said.unit])
+        });
+        entries.collect()
+    });
+}
+
+#[test]
+fn the_published_schemas_are_the_written_ones() {
     let columns = ["__name__".to_owned(), "<label>".to_owned()];
-    let mut file = Vec::new();
-    write_block(&mut file, &spec(&columns), [run(&[("__name__", "a")], [(1, 1.0)])]).unwrap();
+    let spec = spec(&columns);
+    let series = labels(&[("__name__", "a")]);
+    let (mut samples, mut histograms, mut exemplars, mut metadata) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    write_block(&mut samples, &spec, [run(&[("__name__", "a")], [(1, 1.0)])]).unwrap();
+    let histogram = NativeHistogram::Int(Box::default());
+    let sample = HistogramSample { ts_ms: 1, start_ms: 0, histogram };
+    let run = HistogramRun { labels: series.clone(), histograms: vec![sample] };
+    write_histograms(&mut histograms, &spec, [run]).unwrap();
+    let exemplar = Exemplar { labels: labels(&[("trace_id", "t")]), value: 1.0, ts_ms: 1 };
+    write_exemplars(&mut exemplars, &spec, [(series, vec![exemplar])]).unwrap();
+    let entry = MetadataEntry { family: "a".to_owned(), since_ms: 1, metadata: Metadata::default() };
+    write_metadata(&mut metadata, &spec, &[entry]).unwrap();
+    let by_series = "__name__, then the other labels as a label set, then time";
+    check_schema("samples", samples, by_series);
+    check_schema("histograms", histograms, by_series);
+    check_schema("exemplars", exemplars, &format!("{by_series}, exemplar labels and the value's bits"));
+    check_schema("metadata", metadata, "_family, then _since");
+}
+
+fn check_schema(kind: &str, file: Vec<u8>, sort: &str) {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
     let reader = SerializedFileReader::new(Bytes::from(file)).unwrap();
     let footer = reader.metadata().file_metadata();
     let mut text = Vec::new();
@@ -109,8 +214,8 @@ fn the_published_schema_is_the_written_one() {
         let (path, encodings) = (column.column_path().string(), encodings.join(", "));
         text.push_str(&format!("  {path}: {encodings}\n"));
     }
-    text.push_str("\nsort order: __name__, then the other labels as a label set, then time\n");
-    let published = repository("schemas/parquet/samples.v1.txt");
+    text.push_str(&format!("\nsort order: {sort}\n"));
+    let published = repository(&format!("schemas/parquet/{kind}.v1.txt"));
     if bless() {
         std::fs::create_dir_all(published.parent().unwrap()).unwrap();
         std::fs::write(&published, &text).unwrap();

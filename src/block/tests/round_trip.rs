@@ -56,10 +56,6 @@ fn runs() -> impl Strategy<Value = Vec<SeriesRun>> {
     })
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 

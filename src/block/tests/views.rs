@@ -3,7 +3,12 @@ use super::*;
 
 fn file(path: &str, start_ms: i64, end_ms: i64, columns: &[&str]) -> SqlFile {
     let label_columns = columns.iter().map(|c| (*c).to_owned()).collect();
-    SqlFile { path: path.to_owned(), range: TimeRange { start_ms, end_ms }, label_columns }
+    SqlFile {
+        kind: BlockKind::Samples,
+        path: path.to_owned(),
+        range: TimeRange { start_ms, end_ms },
+        label_columns,
+    }
 }
 
 fn list(columns: &[&str]) -> Vec<String> {
@@ -17,6 +22,16 @@ fn the_published_views_are_the_printed_ones() {
         file("s3://bucket/b.parquet", 200, 300, &["__name__", "job", "value"]),
         file("s3://bucket/c.parquet", 250, 400, &["__name__", "job", "value"]),
     ];
+    let mut files = files.to_vec();
+    for (kind, path, start_ms, columns) in [
+        (BlockKind::Histograms, "s3://bucket/d.parquet", 0, ["__name__", "job"].as_slice()),
+        (BlockKind::Histograms, "s3://bucket/e.parquet", 50, &["__name__", "job"]),
+        (BlockKind::Histograms, "s3://bucket/f.parquet", 200, &["__name__", "job"]),
+        (BlockKind::Exemplars, "s3://bucket/g.parquet", 0, &["__name__"]),
+        (BlockKind::Metadata, "s3://bucket/h.parquet", 0, &[]),
+    ] {
+        files.push(SqlFile { kind, ..file(path, start_ms, start_ms + 100, columns) });
+    }
     let sql = duckdb_views(&files, &list(&["__name__", "job", "value"]));
     let published = repository("schemas/sql/duckdb_views.sql");
     if bless() {
@@ -37,6 +52,7 @@ fn only_files_that_overlap_are_searched_for_islands() {
         file("y", 101, 102, &[]),
     ];
     let sql = duckdb_views(&files, &[]);
+    let sql = &sql[..sql.find("VIEW samples").unwrap()];
     let (lone, overlapping) = sql.split_once("UNION ALL").unwrap();
     assert!(lone.contains("'y'") && !lone.contains("'x"));
     assert!(["'x1'", "'x2'", "'x3'"].iter().all(|x| overlapping.contains(x)));
@@ -63,6 +79,6 @@ fn labels_named_like_a_views_own_column_are_renamed() {
 #[test]
 fn a_tenant_without_files_still_has_views() {
     let sql = duckdb_views(&[], &list(&["job"]));
-    assert_eq!(sql.matches("CREATE OR REPLACE VIEW").count(), 3);
+    assert_eq!(sql.matches("CREATE OR REPLACE VIEW").count(), 8);
     assert!(sql.contains("WHERE false") && !sql.contains("read_parquet"));
 }

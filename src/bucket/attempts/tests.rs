@@ -90,12 +90,6 @@ async fn pauses_grow_are_drawn_and_heed_what_the_store_asks() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_uses_up_the_spare_attempts_and_they_come_back() {
     let of = attempts();
-    let mut made = 0;
-    for _ in 0..100 {
-        made += run(&of, u32::MAX, broken).await.1;
-    }
-    // One each, and the spare ones: those of the beginning, and one for each second that passed.
-    assert!(made < 900, "an outage must not multiply requests: {made}");
     let burst = futures::future::join_all((0..500).map(|_| run(&of, u32::MAX, broken))).await;
     let made: u32 = burst.iter().map(|(_, made)| made).sum();
     assert!((500..=700).contains(&made), "{made} of at most 4,500");

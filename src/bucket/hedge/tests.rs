@@ -72,7 +72,7 @@ async fn a_store_that_is_slow_for_all_is_not_asked_twice_as_much() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_told_at_once_unless_another_request_is_under_way() {
-    let of = used_to(DEFAULT).await;
+    let of = used_to(HedgeSettings { requests_max: 2, ..DEFAULT }).await;
     let outcomes = RefCell::new(vec![(QUICK * 4, Some(7)), (QUICK * 2, None)]);
     let request = || {
         let (time, value) = outcomes.borrow_mut().pop().unwrap();

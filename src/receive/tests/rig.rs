@@ -211,7 +211,7 @@ impl Rig {
         };
         target.clear_pending().unwrap();
         let installed = Arc::clone(&view);
-        let on_commit: OnCommit = Box::new(move |snapshot| installed.install(snapshot));
+        let on_commit: OnCommit = Arc::new(move |snapshot| installed.install(snapshot));
         let mut cutter = Cutter::new(target, Arc::clone(&heads), on_commit, &metrics);
         // So small that replay cuts between any two segments.
         let bucket_away = self.store.away.load(Ordering::SeqCst);

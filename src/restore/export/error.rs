@@ -6,6 +6,7 @@ use crate::model::{ErrorKind, TenantId};
 use crate::runtime::CpuError;
 use crate::select::SelectError;
 use crate::tsdb::block::BlockError;
+use crate::tsdb::chunk::ChunkError;
 
 /// Why an export failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,15 @@ pub enum ExportError {
     /// A block could not be built.
     #[error("cannot build a block: {0}")]
     Block(#[source] BlockError),
+    /// A stored histogram contradicts itself.
+    #[error("a histogram of {labels} does not fit into a chunk: {source}")]
+    Histogram {
+        /// Its series.
+        labels: String,
+        /// Why.
+        #[source]
+        source: ChunkError,
+    },
     /// The target holds something.
     #[error("{} is no new or empty directory: name another one, nothing is ever overwritten", .0.display())]
     Occupied(PathBuf),
@@ -61,6 +71,7 @@ impl ExportError {
             Self::Select(error) => error.kind(),
             Self::Cpu(_) => ErrorKind::Internal,
             Self::Block(error) => error.kind(),
+            Self::Histogram { .. } => ErrorKind::Corrupt,
             Self::Io { .. } => ErrorKind::Unavailable,
             Self::Occupied(_) | Self::Strange(_) => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Locked,

@@ -11,7 +11,8 @@
 //! 3. The blocks are made durable, and the directory moves to its place by one rename.
 //!
 //! **Invariants**
-//! - Samples go through `select`: what is exported is what a query reads, float bits included, one value per time.
+//! - Samples go through `select`: what is exported is what a query reads, floats and native histograms with every bit, one
+//!   value per time.
 //! - Memory holds the label sets of one span, two batches, and what the open blocks gather for their indexes.
 //! - A slot without samples makes no block; no block is empty.
 //! - The directory is never seen half written, and one that holds anything is never touched.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::ExportError;
-use crate::model::{Labels, Matcher, Sample, TenantId, TimeRange, merge_samples};
+use crate::model::{Labels, Matcher, SeriesData, TenantId, TimeRange};
 use crate::select::{Grouping, Selection, Selector, remaining_matchers};
 
 /// A batch is read whole: 24 bytes a sample in memory, two batches at once.
@@ -23,7 +23,7 @@ pub(super) struct Wanted {
 }
 
 /// Some series in order, with their samples.
-pub(super) type Batch = Vec<(Labels, Vec<Sample>)>;
+pub(super) type Batch = Vec<(Labels, SeriesData)>;
 
 #[derive(Debug)]
 struct OrderedSeries {
@@ -108,20 +108,20 @@ impl SeriesOrder {
             indexes.push(series.index as usize);
             slots.push(slot);
         }
-        let mut runs: Vec<Vec<Sample>> = vec![Vec::new(); batch.len()];
+        let mut runs = vec![SeriesData::default(); batch.len()];
         for ((indexes, slots), selection) in wanted.into_iter().zip(&self.selections) {
             if !indexes.is_empty() {
                 let read = selection.read(&indexes).await?;
-                slots.into_iter().zip(read).for_each(|(slot, run)| runs[slot] = run.samples);
+                slots.into_iter().zip(read).for_each(|(slot, run)| runs[slot] = run);
             }
         }
-        let mut merged: Vec<(Labels, Vec<Vec<Sample>>)> = Vec::with_capacity(batch.len());
+        let mut merged: Vec<(Labels, Vec<SeriesData>)> = Vec::with_capacity(batch.len());
         for (series, run) in self.series[batch].iter().zip(runs) {
             match merged.last_mut() {
                 Some((labels, runs)) if *labels == series.labels => runs.push(run),
                 _ => merged.push((series.labels.clone(), vec![run])),
             }
         }
-        Ok(merged.into_iter().map(|(labels, runs)| (labels, merge_samples(runs))).collect())
+        Ok(merged.into_iter().map(|(labels, runs)| (labels, SeriesData::merge(runs))).collect())
     }
 }

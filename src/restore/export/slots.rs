@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ExportError;
 use super::order::Batch;
-use crate::model::{Sample, TimeRange, Ulid};
+use crate::model::{TimeRange, Ulid};
 use crate::tsdb::block::{BlockBuilder, BlockFile, BlockFiles, BlockOptions, SeriesChunks};
 
 /// Writes go to the system in pieces of this size.
@@ -88,17 +88,19 @@ impl SlotWriter {
     /// Writes series, which follow those written before; returns how many samples they have.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<u64, ExportError> {
         let mut written = 0;
-        for (labels, samples) in batch {
+        for (labels, data) in batch {
             for slot in &mut self.slots {
-                let inside = within(samples, slot.range);
-                if inside.is_empty() {
+                let floats = within(&data.samples, slot.range, |sample| sample.ts_ms);
+                let histograms = within(&data.histograms, slot.range, |sample| sample.ts_ms);
+                if floats.is_empty() && histograms.is_empty() {
                     continue;
                 }
                 self.chunks.clear();
-                inside.iter().for_each(|s| self.chunks.push_float(s.ts_ms, s.value.to_bits()));
+                let pushed = self.chunks.push_all(floats, histograms);
+                pushed.map_err(|e| ExportError::Histogram { labels: labels.to_string(), source: e })?;
                 slot.builder.add(labels, &mut self.chunks).map_err(ExportError::Block)?;
                 slot.has_samples = true;
-                written += inside.len() as u64;
+                written += (floats.len() + histograms.len()) as u64;
             }
         }
         Ok(written)
@@ -124,8 +126,8 @@ impl SlotWriter {
 }
 
 /// Returns the samples inside a range; they are sorted.
-fn within(samples: &[Sample], range: TimeRange) -> &[Sample] {
-    let start = samples.partition_point(|sample| sample.ts_ms < range.start_ms);
-    let count = samples[start..].partition_point(|sample| sample.ts_ms < range.end_ms);
+fn within<T>(samples: &[T], range: TimeRange, time_ms: impl Fn(&T) -> i64) -> &[T] {
+    let start = samples.partition_point(|sample| time_ms(sample) < range.start_ms);
+    let count = samples[start..].partition_point(|sample| time_ms(sample) < range.end_ms);
     &samples[start..start + count]
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::holes::fill;
-use crate::model::{Labels, Matcher, Sample, SeriesData, TenantId, TimeRange, Ulid};
+use super::holes::{fill, times_of};
+use crate::model::{Labels, Matcher, SeriesData, TenantId, TimeRange, Ulid};
 use crate::restore::context::RestoreContext;
 use crate::restore::error::RestoreError;
 use crate::restore::finish::{FORMAT, first_format};
@@ -34,19 +34,16 @@ pub(super) struct Filled {
     pub(super) series: u64,
     pub(super) samples: u64,
     pub(super) blocks: usize,
-    /// Native histograms that were passed over.
-    pub(super) histograms: u64,
 }
 
 impl Default for Filled {
     fn default() -> Self {
-        Self { format: FORMAT, series: 0, samples: 0, blocks: 0, histograms: 0 }
+        Self { format: FORMAT, series: 0, samples: 0, blocks: 0 }
     }
 }
 
 /// One of the directories.
 struct Side {
-    blocks: Option<Arc<TsdbBlocks>>,
     selection: Option<Selection>,
 }
 
@@ -55,20 +52,16 @@ impl Side {
         let path = folder.to_owned();
         let blocks = match context.cpu.run(move || TsdbBlocks::open(&path)).await? {
             Ok(blocks) => Arc::new(blocks),
-            Err(SelectError::NoTsdbBlocks(_)) => return Ok(Self { blocks: None, selection: None }),
+            Err(SelectError::NoTsdbBlocks(_)) => return Ok(Self { selection: None }),
             Err(error) => return Err(error.into()),
         };
         let tenant = TenantId::new("merge").map_err(|e| RestoreError::Invalid(e.to_string()))?;
         let shown_as = (tenant.clone(), Labels::empty());
         let limits = SelectLimits { series_max: 0, samples_max: 0 };
-        let selector = Selector::over_directory(Arc::clone(&blocks), shown_as, context.cpu.clone(), limits);
+        let selector = Selector::over_directory(blocks, shown_as, context.cpu.clone(), limits);
         let all = |_: &Labels| -> Option<Vec<Matcher>> { Some(Vec::new()) };
         let selections = selector.select(&tenant, TimeRange::ALL, &all, Grouping::Merged).await?;
-        Ok(Self { blocks: Some(blocks), selection: selections.into_iter().next() })
-    }
-
-    fn histograms(&self) -> u64 {
-        self.blocks.as_ref().map_or(0, |blocks| blocks.histograms_skipped())
+        Ok(Self { selection: selections.into_iter().next() })
     }
 }
 
@@ -90,16 +83,15 @@ pub(super) async fn fill_blocks(
     while start < labels.len() {
         let end = batch_end(selection, start);
         let batch: Vec<usize> = (start..end).collect();
-        let samples = floats(selection.read(&batch).await?);
+        let samples = selection.read(&batch).await?;
         let own = read_own(&ours, &labels[start..end]).await?;
         let names = labels[start..end].to_vec();
         writer = context.cpu.run(move || writer.take(&names, own, samples).map(|()| writer)).await??;
         context.progress.advance((end - start) as u64);
         start = end;
     }
-    let mut filled = context.cpu.run(move || writer.finish()).await??;
+    let filled = context.cpu.run(move || writer.finish()).await??;
     context.progress.end();
-    filled.histograms = ours.histograms() + theirs.histograms();
     Ok(filled)
 }
 
@@ -116,8 +108,8 @@ fn batch_end(selection: &Selection, start: usize) -> usize {
 }
 
 /// Reads what the first has of some series, sorted as they are.
-async fn read_own(ours: &Side, labels: &[Labels]) -> Result<Vec<Vec<Sample>>, RestoreError> {
-    let mut own = vec![Vec::new(); labels.len()];
+async fn read_own(ours: &Side, labels: &[Labels]) -> Result<Vec<SeriesData>, RestoreError> {
+    let mut own = vec![SeriesData::default(); labels.len()];
     let Some(selection) = &ours.selection else { return Ok(own) };
     let (mut wanted, mut slots) = (Vec::new(), Vec::new());
     let mut places = selection.labels().enumerate().peekable();
@@ -129,12 +121,8 @@ async fn read_own(ours: &Side, labels: &[Labels]) -> Result<Vec<Vec<Sample>>, Re
         }
     }
     let read = selection.read(&wanted).await?;
-    slots.into_iter().zip(floats(read)).for_each(|(slot, samples)| own[slot] = samples);
+    slots.into_iter().zip(read).for_each(|(slot, data)| own[slot] = data);
     Ok(own)
-}
-
-fn floats(read: Vec<SeriesData>) -> Vec<Vec<Sample>> {
-    read.into_iter().map(|data| data.samples).collect()
 }
 
 /// The blocks under construction, by number of their range.
@@ -150,27 +138,24 @@ impl FillWriter {
     fn take(
         &mut self,
         labels: &[Labels],
-        own: Vec<Vec<Sample>>,
-        other: Vec<Vec<Sample>>,
+        own: Vec<SeriesData>,
+        other: Vec<SeriesData>,
     ) -> Result<(), RestoreError> {
         for (labels, (own, other)) in labels.iter().zip(own.into_iter().zip(other)) {
-            let times: Vec<i64> = own.iter().map(|sample| sample.ts_ms).collect();
-            let filling = fill(&times, &other);
+            let filling = fill(&times_of(&own), other);
             if filling.is_empty() {
                 continue;
             }
             self.filled.series += 1;
             self.filled.samples += filling.len() as u64;
-            for run in filling.chunk_by(|a, b| a.ts_ms.div_euclid(RANGE_MS) == b.ts_ms.div_euclid(RANGE_MS)) {
-                self.add(labels, run)?;
+            for (window, run) in by_window(filling) {
+                self.add(labels, window, &run)?;
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, labels: &Labels, run: &[Sample]) -> Result<(), RestoreError> {
-        let Some(first) = run.first() else { return Ok(()) };
-        let window = first.ts_ms.div_euclid(RANGE_MS);
+    fn add(&mut self, labels: &Labels, window: i64, run: &SeriesData) -> Result<(), RestoreError> {
         if !self.open.contains_key(&window) {
             let id = block_id(&self.seed, &format!("fill {window}"), window.saturating_mul(RANGE_MS));
             let files = FilesInFolder::create(&self.folder.join(id.to_string()))?;
@@ -180,7 +165,11 @@ impl FillWriter {
         }
         let Some((id, builder)) = self.open.get_mut(&window) else { return Ok(()) };
         let mut chunks = SeriesChunks::new();
-        run.iter().for_each(|sample| chunks.push_float(sample.ts_ms, sample.value.to_bits()));
+        let pushed = chunks.push_all(&run.samples, &run.histograms);
+        pushed.map_err(|error| RestoreError::Damaged {
+            what: format!("a native histogram of {labels} in the archive"),
+            reason: error.to_string(),
+        })?;
         let added = builder.add(labels, &mut chunks);
         added.map_err(|source| RestoreError::Block { block: id.to_string(), source })
     }
@@ -195,4 +184,16 @@ impl FillWriter {
         }
         Ok(filled)
     }
+}
+
+/// Splits samples by the range that their block covers.
+fn by_window(data: SeriesData) -> BTreeMap<i64, SeriesData> {
+    let mut windows: BTreeMap<i64, SeriesData> = BTreeMap::new();
+    for sample in data.samples {
+        windows.entry(sample.ts_ms.div_euclid(RANGE_MS)).or_default().samples.push(sample);
+    }
+    for sample in data.histograms {
+        windows.entry(sample.ts_ms.div_euclid(RANGE_MS)).or_default().histograms.push(sample);
+    }
+    windows
 }

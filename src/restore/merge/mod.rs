@@ -22,7 +22,7 @@
 //! the filling is made anew unless it was complete. What each half lacks is kept beside it, and `report.json` tells of a
 //! merge that was killed after its rename.
 //!
-//! What it does not do: fill native histograms, exemplars or metadata; choose between two values for one time.
+//! What it does not do: fill exemplars or metadata, which no block of Prometheus holds; choose between two values for one time.
 
 mod blocks;
 mod holes;
@@ -156,12 +156,6 @@ fn report(
     let (Target::AsOf(at_ms) | Target::Until(at_ms)) = request.target;
     let mut warnings = warnings(first.view, other.view, at_ms);
     warnings.extend(restored.warnings.iter().cloned());
-    if filled.histograms > 0 {
-        warnings.push(format!(
-            "{} native histograms were not compared: only floats fill holes",
-            filled.histograms
-        ));
-    }
     MergeReport {
         to: request.to.clone(),
         other: other.view.source.clone(),

@@ -3,16 +3,26 @@ use rig::{Rig, floats, series};
 
 use crate::archive::ServerFacts;
 use crate::bucket::LogKind;
-use crate::model::Sample;
-use crate::restore::merge::holes::fill;
+use crate::model::{HistogramSample, NativeHistogram, Sample, SeriesData};
+use crate::restore::merge::holes::{fill, times_of};
 use crate::restore::tests::rig;
 
-fn samples(times: impl IntoIterator<Item = i64>) -> Vec<Sample> {
-    times.into_iter().map(|ts_ms| Sample::new(ts_ms, ts_ms as f64)).collect()
+fn samples(times: impl IntoIterator<Item = i64>) -> SeriesData {
+    SeriesData::floats(times.into_iter().map(|ts_ms| Sample::new(ts_ms, ts_ms as f64)).collect())
 }
 
-fn times(samples: &[Sample]) -> Vec<i64> {
-    samples.iter().map(|sample| sample.ts_ms).collect()
+/// Every third one is a histogram.
+fn mixed(times: impl IntoIterator<Item = i64>) -> SeriesData {
+    let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+    for (place, ts_ms) in times.into_iter().enumerate() {
+        if place % 3 == 0 {
+            let histogram = NativeHistogram::Int(Box::default());
+            histograms.push(HistogramSample { ts_ms, start_ms: 0, histogram });
+        } else {
+            floats.push(Sample::new(ts_ms, 1.0));
+        }
+    }
+    SeriesData { samples: floats, histograms }
 }
 
 #[test]
@@ -20,34 +30,43 @@ fn holes_between_before_and_after_are_filled() {
     let own: Vec<i64> = (100..110).chain(120..130).map(|i| i * 1_000).collect();
     // 300 ms after the last own sample is too near, 700 ms before the next one is not.
     let other = samples((90..140).map(|i| i * 1_000 + 300));
-    let filled = times(&fill(&own, &other));
+    let filled = times_of(&fill(&own, other));
     let expected: Vec<i64> = (90..100).chain(110..120).chain(130..140).map(|i| i * 1_000 + 300).collect();
     assert_eq!(filled, expected);
     assert!(filled.iter().all(|t| !own.contains(t)), "no time is doubled");
 }
 
 #[test]
+fn histograms_count_as_samples_and_fill_like_them() {
+    let all: Vec<i64> = (0..60).map(|i| i * 1_000).collect();
+    let own = mixed(all.iter().copied().filter(|t| !(20_000..30_000).contains(t)));
+    let filled = fill(&times_of(&own), mixed(all.iter().copied()));
+    assert_eq!(times_of(&filled), all[20..30]);
+    assert_eq!(filled.histograms.len(), 3);
+}
+
+#[test]
 fn a_missed_scrape_is_no_hole_and_a_complete_series_gets_nothing() {
     let own: Vec<i64> = (0..50).filter(|i| i % 10 != 3).map(|i| i * 1_000).collect();
     let other = samples((0..50).map(|i| i * 1_000 + 500));
-    assert!(fill(&own, &other).is_empty());
+    assert!(fill(&own, other).is_empty());
 }
 
 #[test]
 fn a_series_that_one_replica_never_saw_comes_whole() {
     let other = samples([5, 10, 15]);
-    assert_eq!(times(&fill(&[], &other)), [5, 10, 15]);
-    assert!(fill(&[10, 20, 30, 40, 50], &[]).is_empty());
+    assert_eq!(times_of(&fill(&[], other)), [5, 10, 15]);
+    assert!(fill(&[10, 20, 30, 40, 50], samples([])).is_empty());
 }
 
 #[test]
 fn a_series_with_few_samples_takes_the_interval_of_the_other() {
     let other = samples((0..20).map(|i| i * 1_000));
     assert_eq!(
-        times(&fill(&[10_000], &other)),
+        times_of(&fill(&[10_000], other)),
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19].map(|i| i * 1_000)
     );
-    assert!(fill(&[10_000], &samples([1])).is_empty(), "without any interval nothing is known");
+    assert!(fill(&[10_000], samples([1])).is_empty(), "without any interval nothing is known");
 }
 
 #[test]
@@ -56,7 +75,7 @@ fn the_union_of_disjoint_outages_is_whole() {
     let own: Vec<i64> = all.iter().copied().filter(|t| !(3_000_000..6_000_000).contains(t)).collect();
     let other = samples(all.iter().map(|t| t + 7_000).filter(|t| !(9_000_000..12_000_000).contains(t)));
     let mut union = own.clone();
-    union.extend(times(&fill(&own, &other)));
+    union.extend(times_of(&fill(&own, other)));
     union.sort_unstable();
     let steps: Vec<i64> = union.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(steps.iter().all(|step| (7_500..=30_000).contains(step)), "{steps:?}");

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::model::Histogram;
 use crate::model::{ErrorKind, MatchKind, TenantId};
+use crate::model::{FloatHistogram, Histogram};
 use crate::runtime::Cpu;
 use crate::select::{Grouping, SelectLimits, Selector};
 use crate::tsdb::block::{
@@ -139,21 +139,37 @@ async fn blocks_that_prometheus_would_delete_are_not_served() {
 }
 
 #[tokio::test]
-async fn native_histograms_are_counted_and_left_out() {
+async fn native_histograms_come_with_their_floats_and_without_what_was_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(Ulid(1).to_string());
-    let mut builder = BlockBuilder::new(Folder(path), BlockOptions::level_one(Ulid(1)));
+    let mut builder = BlockBuilder::new(Folder(path.clone()), BlockOptions::level_one(Ulid(1)));
     let mut chunks = SeriesChunks::new();
-    (0..7).for_each(|t| chunks.push_histogram(t, &Histogram::default()).unwrap());
+    let whole =
+        |t: i64| Histogram { count: t as u64, zero_count: t as u64, sum: 0.5, ..Histogram::default() };
+    let fractional = FloatHistogram { count: 1.5, zero_count: 1.5, ..FloatHistogram::default() };
+    (0..7).for_each(|t| chunks.push_histogram(t, &whole(t)).unwrap());
     (7..10).for_each(|t| chunks.push_float(t, 1.0f64.to_bits()));
+    chunks.push_float_histogram(10, &fractional).unwrap();
     builder.add(&labels("mixed"), &mut chunks).unwrap();
     builder.finish().unwrap();
+    let index = IndexReader::open(DiskFile::open(&path.join("index")).unwrap()).unwrap();
+    let reference = u64::from(index.postings("__name__", "mixed").unwrap()[0]);
+    let tombstone = Tombstone { reference, min_time_ms: 2, max_time_ms: 4 };
+    fs::write(path.join("tombstones"), encode_tombstones(&[tombstone])).unwrap();
 
     let blocks = TsdbBlocks::open(folder.path()).unwrap();
     let block = blocks.of_range(TimeRange::ALL).next().unwrap();
     let found = block.select(&[], TimeRange::ALL).unwrap();
-    let samples = block.read(&[found[0].1], TimeRange::ALL).unwrap();
-    assert_eq!((samples[0].len(), blocks.histograms_skipped()), (3, 7));
+    let data = &block.read(&[found[0].1], TimeRange { start_ms: 1, end_ms: 11 }).unwrap()[0];
+    let floats: Vec<i64> = data.samples.iter().map(|s| s.ts_ms).collect();
+    assert_eq!(floats, [7, 8, 9]);
+    let times: Vec<i64> = data.histograms.iter().map(|h| h.ts_ms).collect();
+    assert_eq!(times, [1, 5, 6, 10]);
+    for sample in &data.histograms[..3] {
+        let NativeHistogram::Int(read) = &sample.histogram else { panic!("{sample:?}") };
+        assert_eq!(read.as_ref(), &Histogram { counter_reset_hint: 2, ..whole(sample.ts_ms) });
+    }
+    assert_eq!(data.histograms[3].histogram, NativeHistogram::Float(Box::new(fractional)));
 }
 
 #[test]

@@ -49,12 +49,35 @@ fn label_names_are_unescaped_as_prometheus_does() {
 
 #[test]
 fn parameters_are_bounded_and_the_first_time_counts() {
-    let parsed = Parameters::parse(&[b"start=1&end=2&limit=5&match[]=up", b"start=7&start=&match[]=down"]);
+    let parsed = Parameters::parse(&Form::parse(&[
+        b"start=1&end=2&limit=5&match[]=up",
+        b"start=7&start=&match[]=down",
+    ]));
     let parsed = parsed.unwrap();
     assert_eq!(parsed.range, TimeRange::from_inclusive(1_000, 2_000));
     assert_eq!((parsed.limit, parsed.matchers.len()), (5, 2));
-    let none = Parameters::parse(&[b"start=&end=&limit="]).unwrap();
+    let none = Parameters::parse(&Form::parse(&[b"start=&end=&limit="])).unwrap();
     assert_eq!((none.range, none.limit), (TimeRange::ALL, 0));
     let many = "match[]=up&".repeat(SELECTORS_MAX + 1);
-    assert!(matches!(Parameters::parse(&[many.as_bytes()]), Err(StoreError::Parameter { .. })));
+    assert!(matches!(Parameters::parse(&Form::parse(&[many.as_bytes()])), Err(StoreError::Parameter { .. })));
+}
+
+#[test]
+fn labels_are_hidden_only_on_demand_and_those_of_the_request_come_first() {
+    let configured = ["replica".to_owned(), "rack".to_owned()];
+    let hidden =
+        |query: &str| Hiding::parse(&Form::parse(&[query.as_bytes()])).map(|h| h.labels(&configured));
+    for (query, expected) in [
+        ("", &[][..]),
+        ("dedup=false&replicaLabels[]=a", &[]),
+        ("dedup=0", &[]),
+        ("dedup=true", &["replica", "rack"]),
+        ("dedup=1&dedup=false", &["replica", "rack"]),
+        ("dedup=t&replicaLabels[]=a&replicaLabels[]=&replicaLabels%5B%5D=b", &["a", "b"]),
+    ] {
+        assert_eq!(hidden(query).unwrap(), expected, "{query}");
+    }
+    for query in ["dedup=yes".to_owned(), "replicaLabels[]=a&".repeat(65)] {
+        assert!(matches!(hidden(&query), Err(StoreError::Parameter { .. })), "{query}");
+    }
 }

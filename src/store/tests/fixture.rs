@@ -57,6 +57,7 @@ pub(super) fn settings() -> StoreSettings {
         tenant_label: "tenant_id".to_owned(),
         tenant_header: http::HeaderName::from_static("thanos-tenant"),
         default_tenant: team("team-a"),
+        replica_labels: vec!["replica".to_owned()],
         query_timeout: Duration::from_secs(60),
         query_concurrency: 4,
         limits: SelectLimits { series_max: 0, samples_max: 0 },

@@ -461,7 +461,10 @@ async fn info_names_the_label_sets_and_times_once_ready() {
         assert_eq!((store.min_time, store.max_time), (min_time, i64::MAX), "{place:?}");
         assert!(store.supports_sharding && store.supports_without_replica_labels);
         assert_eq!(store.tsdb_infos.len(), 2);
-        assert!(answer.rules.is_none() && answer.exemplars.is_none() && answer.query.is_none());
+        let exemplars = answer.exemplars.unwrap();
+        assert_eq!((exemplars.min_time, exemplars.max_time), (store.min_time, store.max_time));
+        assert!(answer.metric_metadata.is_some());
+        assert!(answer.rules.is_none() && answer.targets.is_none() && answer.query.is_none());
     }
 }
 

@@ -1,29 +1,21 @@
 //! Encodes the samples of one series as the entries of a chunk file.
 
 use super::chunk_files::put_entry;
-use crate::model::{FloatHistogram, Histogram};
-use crate::tsdb::chunk::{ChunkError, Encoding, Fit, FloatHistogramEncoder, HistogramEncoder};
-use crate::tsdb::{CHUNK_SAMPLES, XorChunks};
+use crate::model::{FloatHistogram, Histogram, HistogramSample, Sample};
+use crate::tsdb::chunk::{ChunkError, Encoding, SampleChunks};
 
 /// The chunks of one series, in one buffer that is reused from series to series.
 ///
-/// Push samples in order of time, hand it to [`super::BlockBuilder::add`], [`Self::clear`]. A chunk ends after 120
-/// samples, where the kind of sample changes, and where a histogram does not go with the one before: another
-/// layout, or a counter reset.
+/// Push samples in order of time, hand it to [`super::BlockBuilder::add`], [`Self::clear`]. Chunks end as in
+/// [`SampleChunks`].
 #[derive(Debug, Default)]
 pub struct SeriesChunks {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
-    floats: XorChunks,
-    histograms: HistogramEncoder,
-    float_histograms: FloatHistogramEncoder,
-    /// The open chunk of histograms.
-    scratch: Vec<u8>,
-    open: Option<Kind>,
-    open_min_ms: i64,
+    /// What was pushed since the last [`Self::finish`].
+    run: SampleChunks,
     last_ms: Option<i64>,
     disorder: Option<(i64, i64)>,
-    last_kind: Option<Kind>,
 }
 
 /// A finished entry.
@@ -34,13 +26,6 @@ pub(super) struct Entry {
     pub(super) end: usize,
     pub(super) samples: u16,
     pub(super) is_float: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Float,
-    Histogram,
-    FloatHistogram,
 }
 
 impl SeriesChunks {
@@ -54,14 +39,7 @@ impl SeriesChunks {
     #[inline]
     pub fn push_float(&mut self, t_ms: i64, bits: u64) {
         self.note_time(t_ms);
-        if self.open != Some(Kind::Float) {
-            self.finish();
-            self.open = Some(Kind::Float);
-        }
-        self.floats.push(t_ms, f64::from_bits(bits));
-        if !self.floats.is_empty() {
-            self.frame_floats();
-        }
+        self.run.push_float(t_ms, bits);
     }
 
     /// Appends a histogram with whole counts.
@@ -69,13 +47,7 @@ impl SeriesChunks {
     /// # Errors
     /// Buckets that do not go with the spans. The histogram is left out.
     pub fn push_histogram(&mut self, t_ms: i64, value: &Histogram) -> Result<(), ChunkError> {
-        let is_open = self.open == Some(Kind::Histogram) && self.histograms.count() < CHUNK_SAMPLES;
-        if !is_open || self.histograms.append(&mut self.scratch, t_ms, value)? == Fit::NeedsNewChunk {
-            self.finish();
-            let follows = self.last_kind == Some(Kind::Histogram);
-            self.histograms.start(&mut self.scratch, t_ms, value, follows)?;
-            (self.open, self.open_min_ms) = (Some(Kind::Histogram), t_ms);
-        }
+        self.run.push_histogram(t_ms, value)?;
         self.note_time(t_ms);
         Ok(())
     }
@@ -85,15 +57,23 @@ impl SeriesChunks {
     /// # Errors
     /// Buckets that do not go with the spans. The histogram is left out.
     pub fn push_float_histogram(&mut self, t_ms: i64, value: &FloatHistogram) -> Result<(), ChunkError> {
-        let is_open =
-            self.open == Some(Kind::FloatHistogram) && self.float_histograms.count() < CHUNK_SAMPLES;
-        if !is_open || self.float_histograms.append(&mut self.scratch, t_ms, value)? == Fit::NeedsNewChunk {
-            self.finish();
-            let follows = self.last_kind == Some(Kind::FloatHistogram);
-            self.float_histograms.start(&mut self.scratch, t_ms, value, follows)?;
-            (self.open, self.open_min_ms) = (Some(Kind::FloatHistogram), t_ms);
-        }
+        self.run.push_float_histogram(t_ms, value)?;
         self.note_time(t_ms);
+        Ok(())
+    }
+
+    /// Appends floats and histograms, both sorted, in order of time.
+    ///
+    /// # Errors
+    /// A histogram whose buckets do not go with its spans; what came before it is kept.
+    pub fn push_all(&mut self, floats: &[Sample], histograms: &[HistogramSample]) -> Result<(), ChunkError> {
+        let first = [floats.first().map(|s| s.ts_ms), histograms.first().map(|h| h.ts_ms)];
+        let last = [floats.last().map(|s| s.ts_ms), histograms.last().map(|h| h.ts_ms)];
+        if let Some(first_ms) = first.into_iter().flatten().min() {
+            self.note_time(first_ms);
+        }
+        self.run.push_all(floats, histograms)?;
+        self.last_ms = self.last_ms.max(last.into_iter().flatten().max());
         Ok(())
     }
 
@@ -106,54 +86,23 @@ impl SeriesChunks {
         let (end, samples) = (self.bytes.len(), encoding.sample_count(data));
         let is_float = encoding.is_float();
         self.entries.push(Entry { min_time_ms, max_time_ms, end, samples, is_float });
-        self.last_kind = None;
+        self.run.forget_previous();
     }
 
     /// Closes the open chunk, if there is one. [`super::BlockBuilder::add`] does so too.
     pub fn finish(&mut self) {
-        let encoding = match self.open.take() {
-            None => return,
-            Some(Kind::Float) => {
-                self.floats.finish();
-                return self.frame_floats();
-            }
-            Some(Kind::Histogram) => Encoding::Histogram,
-            Some(Kind::FloatHistogram) => Encoding::FloatHistogram,
-        };
-        let max_time_ms = if encoding == Encoding::Histogram {
-            self.histograms.finish(&mut self.scratch);
-            self.last_kind = Some(Kind::Histogram);
-            self.histograms.last_ms()
-        } else {
-            self.float_histograms.finish(&mut self.scratch);
-            self.last_kind = Some(Kind::FloatHistogram);
-            self.float_histograms.last_ms()
-        };
-        put_entry(&mut self.bytes, encoding, &self.scratch);
-        self.entries.push(Entry {
-            min_time_ms: self.open_min_ms,
-            max_time_ms,
-            end: self.bytes.len(),
-            samples: encoding.sample_count(&self.scratch),
-            is_float: false,
-        });
-        self.scratch.clear();
-    }
-
-    fn frame_floats(&mut self) {
-        for chunk in self.floats.iter() {
-            put_entry(&mut self.bytes, Encoding::Xor, chunk.data);
+        self.run.finish();
+        for chunk in self.run.iter() {
+            put_entry(&mut self.bytes, chunk.encoding, chunk.data);
             self.entries.push(Entry {
                 min_time_ms: chunk.min_time_ms,
                 max_time_ms: chunk.max_time_ms,
                 end: self.bytes.len(),
-                samples: Encoding::Xor.sample_count(chunk.data),
-                is_float: true,
+                samples: chunk.encoding.sample_count(chunk.data),
+                is_float: chunk.encoding.is_float(),
             });
         }
-        self.floats.clear();
-        self.open = None;
-        self.last_kind = Some(Kind::Float);
+        self.run.forget_finished();
     }
 
     #[inline(always)]
@@ -168,25 +117,25 @@ impl SeriesChunks {
 
     /// Forgets all chunks and keeps the buffers.
     pub fn clear(&mut self) {
-        self.finish();
+        self.run.clear();
         self.bytes.clear();
         self.entries.clear();
-        (self.last_ms, self.disorder, self.last_kind) = (None, None, None);
+        (self.last_ms, self.disorder) = (None, None);
     }
 
     /// Returns whether no sample was appended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.open.is_none()
+        self.entries.is_empty() && self.run.is_empty()
     }
 
-    /// Returns how many samples the finished chunks hold.
+    /// Returns how many samples the chunks hold that were closed by [`Self::finish`].
     #[must_use]
     pub fn sample_count(&self) -> u64 {
         self.entries.iter().map(|entry| u64::from(entry.samples)).sum()
     }
 
-    /// Returns how many bytes the finished chunks take up in a chunk file.
+    /// Returns how many bytes the chunks take up in a chunk file that were closed by [`Self::finish`].
     #[must_use]
     pub fn byte_len(&self) -> usize {
         self.bytes.len()

@@ -1,7 +1,7 @@
 //! Chunks of native histograms with fractional counts: an XOR stream of every number, per bucket.
 
 use super::ChunkError;
-use super::layout::{self, Fit, HINT_GAUGE, HINT_RESET, Layout, LayoutRef, ResetHeader};
+use super::layout::{self, Fit, Layout, LayoutRef, OpenChunk, ResetHeader, Shape};
 use super::start::StartReader;
 use super::varbit;
 use super::window::{XorReader, XorWriter};
@@ -11,7 +11,7 @@ use crate::tsdb::bits::{BitReader, BitWriter};
 
 /// Appends histograms to a chunk in a buffer that is passed along.
 #[derive(Debug)]
-pub(in crate::tsdb) struct FloatHistogramEncoder {
+pub(super) struct FloatHistogramEncoder {
     bits: BitWriter,
     start: usize,
     samples: u16,
@@ -45,13 +45,23 @@ impl Default for FloatHistogramEncoder {
     }
 }
 
-fn layout_of(value: &FloatHistogram) -> LayoutRef<'_> {
-    LayoutRef {
-        schema: value.schema,
-        zero_threshold: value.zero_threshold,
-        positive: &value.positive_spans,
-        negative: &value.negative_spans,
-        custom_values: &value.custom_values,
+impl Shape for FloatHistogram {
+    fn hint(&self) -> u8 {
+        self.counter_reset_hint
+    }
+
+    fn sum_bits(&self) -> u64 {
+        self.sum.to_bits()
+    }
+
+    fn layout(&self) -> LayoutRef<'_> {
+        LayoutRef {
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            positive: &self.positive_spans,
+            negative: &self.negative_spans,
+            custom_values: &self.custom_values,
+        }
     }
 }
 
@@ -61,17 +71,17 @@ fn floats(streams: &[XorWriter]) -> impl Iterator<Item = f64> {
 
 impl FloatHistogramEncoder {
     /// Returns how many samples the open chunk holds.
-    pub(in crate::tsdb) fn count(&self) -> u16 {
+    pub(super) fn count(&self) -> u16 {
         self.samples
     }
 
     /// Returns the time of the last sample.
-    pub(in crate::tsdb) fn last_ms(&self) -> i64 {
+    pub(super) fn last_ms(&self) -> i64 {
         self.t_ms
     }
 
     /// Appends to the open chunk if the histogram goes with what is there.
-    pub(in crate::tsdb) fn append(
+    pub(super) fn append(
         &mut self,
         out: &mut Vec<u8>,
         t_ms: i64,
@@ -108,7 +118,7 @@ impl FloatHistogramEncoder {
     }
 
     /// Starts a chunk with a histogram. Its header tells how it follows the one before, which is closed.
-    pub(in crate::tsdb) fn start(
+    pub(super) fn start(
         &mut self,
         out: &mut Vec<u8>,
         t_ms: i64,
@@ -122,7 +132,7 @@ impl FloatHistogramEncoder {
         layout::expect_buckets(t_ms, &stored.negative_spans, stored.negative_buckets.len())?;
         let header = self.header_for(value, follows);
         self.is_gauge = header == ResetHeader::Gauge;
-        self.layout = if is_stale { LayoutRef::EMPTY } else { layout_of(value) }.to_layout();
+        self.layout = if is_stale { LayoutRef::EMPTY } else { value.layout() }.to_layout();
         (self.start, self.samples) = (out.len(), 1);
         (self.t_ms, self.delta_ms) = (t_ms, 0);
         self.bits = BitWriter::default();
@@ -145,48 +155,34 @@ impl FloatHistogramEncoder {
     }
 
     /// Closes the chunk.
-    pub(in crate::tsdb) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         self.bits.finish(out);
         out[self.start..self.start + 2].copy_from_slice(&self.samples.to_be_bytes());
         self.samples = 0;
     }
+}
 
-    fn header_for(&self, value: &FloatHistogram, follows: bool) -> ResetHeader {
-        match value.counter_reset_hint {
-            HINT_GAUGE => ResetHeader::Gauge,
-            HINT_RESET => ResetHeader::Reset,
-            _ if !follows || self.is_gauge => ResetHeader::Unknown,
-            _ if value.sum.to_bits() == STALE_MARKER_BITS => ResetHeader::NotReset,
-            _ if self.sum.value() == STALE_MARKER_BITS => ResetHeader::Unknown,
-            _ => self.compare(value),
-        }
+impl OpenChunk for FloatHistogramEncoder {
+    type Value = FloatHistogram;
+
+    fn is_gauge(&self) -> bool {
+        self.is_gauge
     }
 
-    /// Returns whether a histogram that is not stale can stand in the open chunk.
-    fn goes_with(&self, value: &FloatHistogram) -> bool {
-        if self.sum.value() == STALE_MARKER_BITS || value.counter_reset_hint == HINT_RESET {
-            return false;
-        }
-        let is_gauge = value.counter_reset_hint == HINT_GAUGE;
-        let layout = layout_of(value);
-        is_gauge == self.is_gauge
-            && layout.has_scale_of(&self.layout)
-            && layout.has_bounds_of(&self.layout)
-            && layout.has_spans_of(&self.layout)
-            && (is_gauge || self.compare(value) == ResetHeader::NotReset)
+    fn layout(&self) -> &Layout {
+        &self.layout
     }
 
-    /// Looks for a counter reset between the last histogram and this one.
-    fn compare(&self, value: &FloatHistogram) -> ResetHeader {
-        let layout = layout_of(value);
-        if value.count < f64::from_bits(self.count.value()) {
-            return ResetHeader::Reset;
-        }
-        if !layout.has_scale_of(&self.layout) {
-            return ResetHeader::Unknown;
-        }
-        let shrank = !layout.has_bounds_of(&self.layout)
-            || value.zero_count < f64::from_bits(self.zero_count.value())
+    fn sum_bits(&self) -> u64 {
+        self.sum.value()
+    }
+
+    fn count_shrank(&self, value: &FloatHistogram) -> bool {
+        value.count < f64::from_bits(self.count.value())
+    }
+
+    fn buckets_shrank(&self, value: &FloatHistogram) -> bool {
+        value.zero_count < f64::from_bits(self.zero_count.value())
             || layout::any_shrank(
                 layout::bucket_indexes(&self.layout.positive).zip(floats(&self.positive)),
                 layout::bucket_indexes(&value.positive_spans).zip(value.positive_buckets.iter().copied()),
@@ -194,8 +190,7 @@ impl FloatHistogramEncoder {
             || layout::any_shrank(
                 layout::bucket_indexes(&self.layout.negative).zip(floats(&self.negative)),
                 layout::bucket_indexes(&value.negative_spans).zip(value.negative_buckets.iter().copied()),
-            );
-        if shrank { ResetHeader::Reset } else { ResetHeader::NotReset }
+            )
     }
 }
 

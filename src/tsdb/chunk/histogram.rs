@@ -1,7 +1,7 @@
 //! Chunks of native histograms with whole counts: deltas of deltas of every number, per bucket.
 
 use super::ChunkError;
-use super::layout::{self, Fit, HINT_GAUGE, HINT_RESET, Layout, LayoutRef, ResetHeader};
+use super::layout::{self, Fit, Layout, LayoutRef, OpenChunk, ResetHeader, Shape};
 use super::start::StartReader;
 use super::varbit;
 use super::window::{XorReader, XorWriter};
@@ -49,7 +49,7 @@ struct Numbers {
 
 /// Appends histograms to a chunk in a buffer that is passed along.
 #[derive(Debug)]
-pub(in crate::tsdb) struct HistogramEncoder {
+pub(super) struct HistogramEncoder {
     bits: BitWriter,
     start: usize,
     count: u16,
@@ -73,13 +73,23 @@ impl Default for HistogramEncoder {
     }
 }
 
-fn layout_of(value: &Histogram) -> LayoutRef<'_> {
-    LayoutRef {
-        schema: value.schema,
-        zero_threshold: value.zero_threshold,
-        positive: &value.positive_spans,
-        negative: &value.negative_spans,
-        custom_values: &value.custom_values,
+impl Shape for Histogram {
+    fn hint(&self) -> u8 {
+        self.counter_reset_hint
+    }
+
+    fn sum_bits(&self) -> u64 {
+        self.sum.to_bits()
+    }
+
+    fn layout(&self) -> LayoutRef<'_> {
+        LayoutRef {
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            positive: &self.positive_spans,
+            negative: &self.negative_spans,
+            custom_values: &self.custom_values,
+        }
     }
 }
 
@@ -93,17 +103,17 @@ fn counts(deltas: impl Iterator<Item = i64>) -> impl Iterator<Item = i64> {
 
 impl HistogramEncoder {
     /// Returns how many samples the open chunk holds.
-    pub(in crate::tsdb) fn count(&self) -> u16 {
+    pub(super) fn count(&self) -> u16 {
         self.count
     }
 
     /// Returns the time of the last sample.
-    pub(in crate::tsdb) fn last_ms(&self) -> i64 {
+    pub(super) fn last_ms(&self) -> i64 {
         self.numbers.t_ms.value
     }
 
     /// Appends to the open chunk if the histogram goes with what is there.
-    pub(in crate::tsdb) fn append(
+    pub(super) fn append(
         &mut self,
         out: &mut Vec<u8>,
         t_ms: i64,
@@ -142,7 +152,7 @@ impl HistogramEncoder {
     }
 
     /// Starts a chunk with a histogram. Its header tells how it follows the one before, which is closed.
-    pub(in crate::tsdb) fn start(
+    pub(super) fn start(
         &mut self,
         out: &mut Vec<u8>,
         t_ms: i64,
@@ -156,7 +166,7 @@ impl HistogramEncoder {
         layout::expect_buckets(t_ms, &stored.negative_spans, stored.negative_buckets.len())?;
         let header = self.header_for(value, follows);
         self.is_gauge = header == ResetHeader::Gauge;
-        self.layout = if is_stale { LayoutRef::EMPTY } else { layout_of(value) }.to_layout();
+        self.layout = if is_stale { LayoutRef::EMPTY } else { value.layout() }.to_layout();
         self.start = out.len();
         self.count = 1;
         self.bits = BitWriter::default();
@@ -182,61 +192,47 @@ impl HistogramEncoder {
     }
 
     /// Closes the chunk.
-    pub(in crate::tsdb) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         self.bits.finish(out);
         out[self.start..self.start + 2].copy_from_slice(&self.count.to_be_bytes());
         self.count = 0;
     }
+}
 
-    fn header_for(&self, value: &Histogram, follows: bool) -> ResetHeader {
-        match value.counter_reset_hint {
-            HINT_GAUGE => ResetHeader::Gauge,
-            HINT_RESET => ResetHeader::Reset,
-            _ if !follows || self.is_gauge => ResetHeader::Unknown,
-            _ if value.sum.to_bits() == STALE_MARKER_BITS => ResetHeader::NotReset,
-            _ if self.sum.value() == STALE_MARKER_BITS => ResetHeader::Unknown,
-            _ => self.compare(value),
-        }
+impl OpenChunk for HistogramEncoder {
+    type Value = Histogram;
+
+    fn is_gauge(&self) -> bool {
+        self.is_gauge
     }
 
-    /// Returns whether a histogram that is not stale can stand in the open chunk.
-    fn goes_with(&self, value: &Histogram) -> bool {
-        if self.sum.value() == STALE_MARKER_BITS || value.counter_reset_hint == HINT_RESET {
-            return false;
-        }
-        let is_gauge = value.counter_reset_hint == HINT_GAUGE;
-        let layout = layout_of(value);
-        is_gauge == self.is_gauge
-            && layout.has_scale_of(&self.layout)
-            && layout.has_bounds_of(&self.layout)
-            && layout.has_spans_of(&self.layout)
-            && (is_gauge || self.compare(value) == ResetHeader::NotReset)
+    fn layout(&self) -> &Layout {
+        &self.layout
     }
 
-    /// Looks for a counter reset between the last histogram and this one.
-    fn compare(&self, value: &Histogram) -> ResetHeader {
-        let layout = layout_of(value);
-        if value.count < self.numbers.count.value as u64 {
-            return ResetHeader::Reset;
-        }
-        if !layout.has_scale_of(&self.layout) {
-            return ResetHeader::Unknown;
-        }
-        let shrank = !layout.has_bounds_of(&self.layout)
-            || value.zero_count < self.numbers.zero_count.value as u64
+    fn sum_bits(&self) -> u64 {
+        self.sum.value()
+    }
+
+    fn count_shrank(&self, value: &Histogram) -> bool {
+        value.count < self.numbers.count.value as u64
+    }
+
+    fn buckets_shrank(&self, value: &Histogram) -> bool {
+        let (layout, numbers) = (&self.layout, &self.numbers);
+        value.zero_count < numbers.zero_count.value as u64
             || layout::any_shrank(
-                layout::bucket_indexes(&self.layout.positive)
-                    .zip(counts(self.numbers.positive.iter().map(|n| n.value))),
+                layout::bucket_indexes(&layout.positive)
+                    .zip(counts(numbers.positive.iter().map(|n| n.value))),
                 layout::bucket_indexes(&value.positive_spans)
                     .zip(counts(value.positive_buckets.iter().copied())),
             )
             || layout::any_shrank(
-                layout::bucket_indexes(&self.layout.negative)
-                    .zip(counts(self.numbers.negative.iter().map(|n| n.value))),
+                layout::bucket_indexes(&layout.negative)
+                    .zip(counts(numbers.negative.iter().map(|n| n.value))),
                 layout::bucket_indexes(&value.negative_spans)
                     .zip(counts(value.negative_buckets.iter().copied())),
-            );
-        if shrank { ResetHeader::Reset } else { ResetHeader::NotReset }
+            )
     }
 }
 

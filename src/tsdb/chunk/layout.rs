@@ -1,7 +1,7 @@
 //! What the histograms of one chunk share, and how the next one relates to it.
 
 use super::{ChunkError, varbit};
-use crate::model::{CUSTOM_BUCKETS_SCHEMA, Span};
+use crate::model::{CUSTOM_BUCKETS_SCHEMA, STALE_MARKER_BITS, Span};
 use crate::tsdb::bits::{BitReader, BitWriter};
 
 /// Hints of a sample about counter resets, as Prometheus numbers them.
@@ -47,7 +47,7 @@ impl ResetHeader {
 
 /// Whether a histogram was appended to the open chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::tsdb) enum Fit {
+pub(super) enum Fit {
     /// It was.
     Appended,
     /// It was not: it needs a chunk of its own, which is to be started with the same encoder.
@@ -104,6 +104,78 @@ impl LayoutRef<'_> {
 
     pub(super) fn has_spans_of(self, other: &Layout) -> bool {
         self.positive == other.positive && self.negative == other.negative
+    }
+}
+
+/// What both kinds of histograms have in common.
+pub(super) trait Shape {
+    /// What is known about a counter reset.
+    fn hint(&self) -> u8;
+
+    /// The bits of the sum, which say whether the histogram is stale.
+    fn sum_bits(&self) -> u64;
+
+    /// Where its buckets lie.
+    fn layout(&self) -> LayoutRef<'_>;
+}
+
+/// The chunk that is being written, or was written last, as the next histogram is compared with it.
+pub(super) trait OpenChunk {
+    /// What it holds.
+    type Value: Shape;
+
+    /// Whether it holds gauges.
+    fn is_gauge(&self) -> bool;
+
+    /// Where its buckets lie.
+    fn layout(&self) -> &Layout;
+
+    /// The bits of the last histogram's sum.
+    fn sum_bits(&self) -> u64;
+
+    /// Whether a histogram has fewer observations than the last one.
+    fn count_shrank(&self, value: &Self::Value) -> bool;
+
+    /// Whether a histogram of the same scale and bounds has fewer observations in a bucket than the last one.
+    fn buckets_shrank(&self, value: &Self::Value) -> bool;
+
+    /// Returns what the header of a new chunk says that starts with a histogram.
+    fn header_for(&self, value: &Self::Value, follows: bool) -> ResetHeader {
+        match value.hint() {
+            HINT_GAUGE => ResetHeader::Gauge,
+            HINT_RESET => ResetHeader::Reset,
+            _ if !follows || self.is_gauge() => ResetHeader::Unknown,
+            _ if value.sum_bits() == STALE_MARKER_BITS => ResetHeader::NotReset,
+            _ if self.sum_bits() == STALE_MARKER_BITS => ResetHeader::Unknown,
+            _ => self.compare(value),
+        }
+    }
+
+    /// Returns whether a histogram that is not stale can stand in the open chunk.
+    fn goes_with(&self, value: &Self::Value) -> bool {
+        if self.sum_bits() == STALE_MARKER_BITS || value.hint() == HINT_RESET {
+            return false;
+        }
+        let is_gauge = value.hint() == HINT_GAUGE;
+        let layout = value.layout();
+        is_gauge == self.is_gauge()
+            && layout.has_scale_of(self.layout())
+            && layout.has_bounds_of(self.layout())
+            && layout.has_spans_of(self.layout())
+            && (is_gauge || self.compare(value) == ResetHeader::NotReset)
+    }
+
+    /// Looks for a counter reset between the last histogram and this one.
+    fn compare(&self, value: &Self::Value) -> ResetHeader {
+        let layout = value.layout();
+        if self.count_shrank(value) {
+            return ResetHeader::Reset;
+        }
+        if !layout.has_scale_of(self.layout()) {
+            return ResetHeader::Unknown;
+        }
+        let shrank = !layout.has_bounds_of(self.layout()) || self.buckets_shrank(value);
+        if shrank { ResetHeader::Reset } else { ResetHeader::NotReset }
     }
 }
 

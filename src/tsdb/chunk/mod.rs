@@ -7,8 +7,8 @@
 //! schema, zero threshold, spans and custom bounds; the **start timestamp** of a sample is when its counter was
 //! last at zero.
 //!
-//! Flow: bytes → [`decode_chunk`] → [`ChunkSample`]s. The other way `block::SeriesChunks` drives the encoders and
-//! decides where a chunk ends.
+//! Flow: bytes → [`decode_chunk`] → [`ChunkSample`]s. The other way [`SampleChunks`] drives the encoders and decides
+//! where a chunk ends.
 //!
 //! **Invariants**
 //! - Values are bit patterns: NaN payloads, stale markers and -0.0 go through unchanged.
@@ -25,6 +25,7 @@ mod decode;
 mod float_histogram;
 mod histogram;
 mod layout;
+mod run;
 mod start;
 mod varbit;
 mod window;
@@ -34,10 +35,11 @@ mod xor2;
 mod tests;
 
 pub use decode::{ChunkSample, ChunkSamples, SampleValue, decode_chunk};
+pub use run::{EncodedChunk, SampleChunks};
 
-pub(super) use float_histogram::FloatHistogramEncoder;
-pub(super) use histogram::HistogramEncoder;
-pub(super) use layout::Fit;
+use float_histogram::FloatHistogramEncoder;
+use histogram::HistogramEncoder;
+use layout::Fit;
 
 use super::TsdbError;
 use crate::model::ErrorKind;

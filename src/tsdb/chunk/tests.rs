@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::STALE_MARKER_BITS;
 use crate::model::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
+use crate::model::{HistogramSample, NativeHistogram, Sample};
 use crate::tsdb::bits::{BitReader, BitWriter};
 
 const GOLDEN: &str = include_str!("../../../tests/fixtures/prometheus/block/chunks.v3.14.txt");
@@ -236,4 +237,153 @@ fn any_number() -> impl Strategy<Value = i64> {
     (0u32..64, any::<i64>(), -2i64..3).prop_map(|(shift, number, near)| {
         if near == 2 { number >> shift } else { (1i64 << shift).wrapping_add(near) }
     })
+}
+
+fn native(value: &SampleValue) -> Option<NativeHistogram> {
+    match value {
+        SampleValue::Float(_) => None,
+        SampleValue::Histogram(value) => Some(NativeHistogram::Int(value.clone())),
+        SampleValue::FloatHistogram(value) => Some(NativeHistogram::Float(value.clone())),
+    }
+}
+
+/// Encodes samples, decodes the chunks and returns what came back, with the encoding of each chunk.
+fn through_chunks(samples: &[(i64, SampleValue)]) -> (Vec<(i64, SampleValue)>, Vec<Encoding>) {
+    let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+    for (ts_ms, value) in samples {
+        match (native(value), value) {
+            (Some(histogram), _) => {
+                histograms.push(HistogramSample { ts_ms: *ts_ms, start_ms: 0, histogram })
+            }
+            (None, SampleValue::Float(bits)) => floats.push(Sample::new(*ts_ms, f64::from_bits(*bits))),
+            (None, _) => unreachable!("only floats are no histograms"),
+        }
+    }
+    let mut chunks = SampleChunks::new();
+    // What was there before must not show.
+    chunks.push_histogram(1, &golden_values(0)[0].1).unwrap();
+    chunks.push_float(2, 7);
+    chunks.clear();
+    chunks.push_all(&floats, &histograms).unwrap();
+    chunks.finish();
+    let (mut back, mut encodings) = (Vec::new(), Vec::new());
+    for chunk in chunks.iter() {
+        let decoded = decode(chunk.encoding, chunk.data).unwrap();
+        assert!((1..=120).contains(&decoded.len()));
+        assert_eq!(chunk.min_time_ms, decoded[0].t_ms);
+        assert_eq!(chunk.max_time_ms, decoded[decoded.len() - 1].t_ms);
+        back.extend(decoded.into_iter().map(|sample| (sample.t_ms, sample.value)));
+        encodings.push(chunk.encoding);
+    }
+    (back, encodings)
+}
+
+fn without_hint(value: &SampleValue) -> SampleValue {
+    match value.clone() {
+        SampleValue::Histogram(value) => {
+            SampleValue::Histogram(Box::new(Histogram { counter_reset_hint: 0, ..*value }))
+        }
+        SampleValue::FloatHistogram(value) => {
+            SampleValue::FloatHistogram(Box::new(FloatHistogram { counter_reset_hint: 0, ..*value }))
+        }
+        float => float,
+    }
+}
+
+#[test]
+fn a_run_of_the_golden_samples_has_the_bytes_that_prometheus_writes() {
+    for set in 0..2 {
+        let mut chunks = SampleChunks::new();
+        for (t_ms, value) in golden_values(set) {
+            chunks.push_histogram(t_ms, &value).unwrap();
+        }
+        for (t_ms, value) in golden_values(set) {
+            chunks.push_float_histogram(t_ms + 60_000, &to_float(&value)).unwrap();
+        }
+        chunks.finish();
+        let encoded: Vec<EncodedChunk<'_>> = chunks.iter().collect();
+        assert_eq!(encoded.len(), 2);
+        assert_eq!(encoded[0].data, golden_histograms(set, Encoding::Histogram));
+        assert_eq!(encoded[1].encoding, Encoding::FloatHistogram);
+    }
+}
+
+#[test]
+fn a_new_chunk_starts_where_kind_layout_or_counter_changes_and_says_why() {
+    let base = golden_values(0)[0].1.clone();
+    let grown = Histogram { count: base.count + 1, zero_count: base.zero_count + 1, ..base.clone() };
+    let gauge = Histogram { counter_reset_hint: 3, ..base.clone() };
+    let wider = Histogram { schema: 2, count: grown.count, ..base.clone() };
+    let stale = Histogram { sum: f64::from_bits(STALE_MARKER_BITS), ..Histogram::default() };
+    let reset = Histogram { counter_reset_hint: 1, ..grown.clone() };
+    let mut chunks = SampleChunks::new();
+    let mut t_ms = 0;
+    let mut push = |value: &Histogram| {
+        t_ms += 1;
+        chunks.push_histogram(t_ms, value).unwrap();
+    };
+    // unknown: grows, ends stale | not reset | reset | scale | gauges | explicit reset
+    for value in [&base, &grown, &stale, &stale, &base, &grown, &base, &wider, &gauge, &gauge, &base, &reset]
+    {
+        push(value);
+    }
+    chunks.finish();
+    let found: Vec<(u16, u8)> =
+        chunks.iter().map(|c| (c.encoding.sample_count(c.data), c.data[2] >> 6)).collect();
+    // 0 unknown, 1 not reset, 2 reset, 3 gauge.
+    assert_eq!(found, [(4, 0), (2, 0), (1, 2), (1, 0), (2, 3), (1, 0), (1, 2)]);
+}
+
+#[test]
+fn chunks_end_after_120_samples_and_go_on_without_a_reset() {
+    let base = golden_values(0)[0].1.clone();
+    let samples: Vec<(i64, SampleValue)> = (0..300)
+        .map(|i| {
+            let (count, sum) = (base.count + i, i as f64);
+            (i as i64, SampleValue::Histogram(Box::new(Histogram { count, sum, ..base.clone() })))
+        })
+        .collect();
+    let (back, encodings) = through_chunks(&samples);
+    assert_eq!(encodings, [Encoding::Histogram; 3]);
+    let hints: Vec<u8> = back
+        .iter()
+        .map(|(_, value)| match value {
+            SampleValue::Histogram(value) => value.counter_reset_hint,
+            _ => panic!("a histogram went in"),
+        })
+        .collect();
+    assert_eq!((hints[0], &hints[1..]), (0, &[2; 299][..]), "later chunks follow without a reset");
+}
+
+proptest! {
+    #[test]
+    fn samples_of_every_kind_come_back_in_order(kinds in prop::collection::vec((0u8..5, 1u64..4, any::<u64>()), 1..400)) {
+        let (mut t_ms, mut count) = (0i64, 0u64);
+        let mut samples = Vec::new();
+        for (kind, step, bits) in kinds {
+            t_ms += step as i64 * 997;
+            // Now and then the counter starts again.
+            count = if bits % 29 == 0 { 0 } else { count + step };
+            let value = Histogram {
+                count: count * 3,
+                zero_count: count,
+                sum: f64::from_bits(bits),
+                schema: if bits % 31 == 0 { 1 } else { 3 },
+                positive_spans: vec![span(-2, 1), span(1, 1)],
+                positive_buckets: vec![count as i64, 0],
+                ..Histogram::default()
+            };
+            samples.push((t_ms, match kind {
+                0 => SampleValue::Float(bits),
+                1 => SampleValue::Histogram(Box::new(Histogram { sum: f64::from_bits(STALE_MARKER_BITS), ..Histogram::default() })),
+                2 => SampleValue::FloatHistogram(Box::new(to_float(&value))),
+                _ => SampleValue::Histogram(Box::new(value)),
+            }));
+        }
+        let (back, _) = through_chunks(&samples);
+        prop_assert_eq!(back.len(), samples.len());
+        for ((t_ms, value), (back_ms, back)) in samples.iter().zip(&back) {
+            prop_assert_eq!((t_ms, without_hint(value)), (back_ms, without_hint(back)));
+        }
+    }
 }

@@ -2,6 +2,8 @@ use prost::Message as _;
 
 use super::*;
 use crate::model::{ErrorKind, MatchKind};
+use crate::model::{FloatHistogram, Histogram, HistogramSample, NativeHistogram, Span};
+use crate::wire::ChunkKind;
 use crate::wire::fuzz_read::fuzz_remote_read;
 
 fn matcher(kind: i32, name: &str, value: &str) -> messages::LabelMatcher {
@@ -99,8 +101,10 @@ fn samples_answers_decode_to_what_was_put_in() {
     let values = [1.5, -0.0, 0.0, f64::from_bits(0x7ff0_0000_0000_0002), f64::INFINITY, f64::NAN];
     let times = [i64::MIN, -1, 0, 1, 1_700_000_000_000, i64::MAX];
     let mut answer = SamplesAnswer::default();
-    answer.push_series(&labels, times.into_iter().zip(values));
-    answer.push_series(&Labels::empty(), []);
+    let samples = times.into_iter().zip(values).map(|(ts_ms, value)| Sample::new(ts_ms, value));
+    let data = SeriesData { samples: samples.collect(), histograms: histograms() };
+    answer.push_series(&labels, &data);
+    answer.push_series(&Labels::empty(), &SeriesData::default());
     answer.end_query();
     answer.end_query();
     let read = messages::ReadResponse::decode(answer.finish().as_slice()).unwrap();
@@ -113,6 +117,84 @@ fn samples_answers_decode_to_what_was_put_in() {
     assert_eq!(names, labels.iter().collect::<Vec<_>>());
     let samples: Vec<_> = series[0].samples.iter().map(|s| (s.timestamp, s.value.to_bits())).collect();
     assert_eq!(samples, times.into_iter().zip(values.map(f64::to_bits)).collect::<Vec<_>>());
+    let read: Vec<_> = series[0].histograms.iter().map(from_message).collect();
+    assert_eq!(read, data.histograms);
+}
+
+/// One of each kind, every field in use.
+fn histograms() -> Vec<HistogramSample> {
+    let whole = Histogram {
+        counter_reset_hint: 3,
+        schema: -4,
+        zero_threshold: -0.0,
+        zero_count: u64::MAX,
+        count: u64::MAX - 1,
+        sum: -0.0,
+        positive_spans: vec![Span { offset: -3, length: 2 }, Span { offset: 7, length: 1 }],
+        negative_spans: vec![Span { offset: i32::MIN, length: 1 }],
+        positive_buckets: vec![1, -1, i64::MAX],
+        negative_buckets: vec![i64::MIN],
+        custom_values: vec![],
+    };
+    let fractional = FloatHistogram {
+        counter_reset_hint: 1,
+        schema: -53,
+        zero_threshold: 0.0,
+        zero_count: 0.0,
+        count: 1.5,
+        sum: f64::from_bits(0x7ff8_0000_dead_beef),
+        positive_spans: vec![Span { offset: 0, length: 2 }],
+        negative_spans: vec![],
+        positive_buckets: vec![0.25, 1.25],
+        negative_buckets: vec![],
+        custom_values: vec![0.1, f64::INFINITY],
+    };
+    let sample = |ts_ms, histogram| HistogramSample { ts_ms, start_ms: 0, histogram };
+    vec![
+        sample(-7, NativeHistogram::Int(Box::new(whole))),
+        sample(5, NativeHistogram::Float(Box::new(fractional))),
+    ]
+}
+
+fn from_message(message: &messages::Histogram) -> HistogramSample {
+    use messages::histogram::{Count, ZeroCount};
+    let spans = |spans: &[messages::BucketSpan]| -> Vec<Span> {
+        spans.iter().map(|s| Span { offset: s.offset, length: s.length }).collect()
+    };
+    let histogram = match (message.count.unwrap(), message.zero_count.unwrap()) {
+        (Count::CountInt(count), ZeroCount::ZeroCountInt(zero_count)) => {
+            NativeHistogram::Int(Box::new(Histogram {
+                counter_reset_hint: message.reset_hint as u8,
+                schema: message.schema,
+                zero_threshold: message.zero_threshold,
+                zero_count,
+                count,
+                sum: message.sum,
+                positive_spans: spans(&message.positive_spans),
+                negative_spans: spans(&message.negative_spans),
+                positive_buckets: message.positive_deltas.clone(),
+                negative_buckets: message.negative_deltas.clone(),
+                custom_values: message.custom_values.clone(),
+            }))
+        }
+        (Count::CountFloat(count), ZeroCount::ZeroCountFloat(zero_count)) => {
+            NativeHistogram::Float(Box::new(FloatHistogram {
+                counter_reset_hint: message.reset_hint as u8,
+                schema: message.schema,
+                zero_threshold: message.zero_threshold,
+                zero_count,
+                count,
+                sum: message.sum,
+                positive_spans: spans(&message.positive_spans),
+                negative_spans: spans(&message.negative_spans),
+                positive_buckets: message.positive_counts.clone(),
+                negative_buckets: message.negative_counts.clone(),
+                custom_values: message.custom_values.clone(),
+            }))
+        }
+        other => panic!("counts of two kinds: {other:?}"),
+    };
+    HistogramSample { ts_ms: message.timestamp, start_ms: 0, histogram }
 }
 
 fn read_frames(mut bytes: &[u8]) -> Vec<messages::ChunkedReadResponse> {
@@ -132,8 +214,13 @@ fn read_frames(mut bytes: &[u8]) -> Vec<messages::ChunkedReadResponse> {
 fn a_streamed_series_is_split_over_frames_with_its_labels_in_each() {
     let labels = Labels::from_pairs([("__name__", "up")]).unwrap();
     let data: Vec<Vec<u8>> = (0..30u8).map(|i| vec![i; 100_000]).collect();
-    let chunks =
-        data.iter().enumerate().map(|(i, d)| (i as i64 * 10 - 100, i as i64 * 10 - 91, d.as_slice()));
+    let kinds = [ChunkKind::Xor, ChunkKind::Histogram, ChunkKind::FloatHistogram];
+    let chunks = data.iter().enumerate().map(|(i, data)| WireChunk {
+        kind: kinds[i % 3],
+        min_time_ms: i as i64 * 10 - 100,
+        max_time_ms: i as i64 * 10 - 91,
+        data,
+    });
     let mut out = Vec::new();
     encode_frames(3, &labels, chunks.clone(), &mut out);
     let frames = read_frames(&out);
@@ -145,8 +232,9 @@ fn a_streamed_series_is_split_over_frames_with_its_labels_in_each() {
         assert_eq!(frame.chunked_series.len(), 1);
         assert_eq!(frame.chunked_series[0].labels[0].value, "up");
         for chunk in &frame.chunked_series[0].chunks {
-            assert_eq!(chunk.r#type(), messages::chunk::Encoding::Xor);
-            read.push((chunk.min_time_ms, chunk.max_time_ms, &chunk.data[..]));
+            let kind = kinds[chunk.r#type as usize - 1];
+            let (min_time_ms, max_time_ms) = (chunk.min_time_ms, chunk.max_time_ms);
+            read.push(WireChunk { kind, min_time_ms, max_time_ms, data: &chunk.data });
         }
     }
     assert_eq!(read, chunks.collect::<Vec<_>>());

@@ -2,6 +2,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::model::ErrorKind;
+use crate::wire::ChunkKind;
 
 fn labels() -> Labels {
     Labels::from_pairs([("__name__", "up"), ("job", "node"), ("pod", "a-1")]).unwrap()
@@ -10,7 +11,12 @@ fn labels() -> Labels {
 #[test]
 fn an_encoded_series_decodes_to_its_parts() {
     let long = vec![7u8; 300];
-    let chunks = [(i64::MIN, -1, &[1u8, 2, 3][..]), (0, 0, &[][..]), (5, i64::MAX, &long)];
+    let chunk = |kind, min_time_ms, max_time_ms, data| WireChunk { kind, min_time_ms, max_time_ms, data };
+    let chunks = [
+        chunk(ChunkKind::Xor, i64::MIN, -1, &[1u8, 2, 3][..]),
+        chunk(ChunkKind::Histogram, 0, 0, &[][..]),
+        chunk(ChunkKind::FloatHistogram, 5, i64::MAX, &long),
+    ];
     let response = SeriesResponse::batch(vec![
         EncodedSeries::encode(&labels(), chunks.into_iter()),
         EncodedSeries::encode(&Labels::empty(), std::iter::empty()),
@@ -23,11 +29,13 @@ fn an_encoded_series_decodes_to_its_parts() {
     let pairs: Vec<_> = series.labels.iter().map(|l| (l.name.as_str(), l.value.as_str())).collect();
     assert_eq!(pairs, labels().iter().collect::<Vec<_>>());
     assert_eq!(series.chunks.len(), chunks.len());
-    for (read, (min, max, data)) in series.chunks.iter().zip(chunks) {
+    let encodings = [chunk::Encoding::Xor, chunk::Encoding::Histogram, chunk::Encoding::FloatHistogram];
+    for ((read, sent), encoding) in series.chunks.iter().zip(chunks).zip(encodings) {
         let raw = read.raw.as_ref().unwrap();
-        assert_eq!((read.min_time, read.max_time, &raw.data[..]), (min, max, data));
-        assert_eq!(raw.r#type(), chunk::Encoding::Xor);
-        assert_eq!(raw.hash, xxhash_rust::xxh64::xxh64(data, 0));
+        let times = (sent.min_time_ms, sent.max_time_ms);
+        assert_eq!((read.min_time, read.max_time, &raw.data[..]), (times.0, times.1, sent.data));
+        assert_eq!(raw.r#type(), encoding);
+        assert_eq!(raw.hash, xxhash_rust::xxh64::xxh64(sent.data, 0));
         assert!(read.count.is_none() && read.counter.is_none());
     }
 }
@@ -35,7 +43,9 @@ fn an_encoded_series_decodes_to_its_parts() {
 #[test]
 fn encoding_keeps_within_what_it_reserves() {
     let data = vec![0xFFu8; 1 << 20];
-    let encoded = EncodedSeries::encode(&labels(), [(i64::MIN, i64::MIN, data.as_slice())].into_iter());
+    let kind = ChunkKind::FloatHistogram;
+    let chunk = WireChunk { kind, min_time_ms: i64::MIN, max_time_ms: i64::MIN, data: &data };
+    let encoded = EncodedSeries::encode(&labels(), [chunk].into_iter());
     assert!(encoded.byte_len() <= labels().as_bytes().len() + data.len() + CHUNK_OVERHEAD);
 }
 
@@ -93,4 +103,6 @@ fn matchers_outside_the_bounds_are_refused() {
 fn the_services_have_the_names_that_queriers_call() {
     assert_eq!(store_server::SERVICE_NAME, "thanos.Store");
     assert_eq!(info::info_server::SERVICE_NAME, "thanos.info.Info");
+    assert_eq!(exemplars_server::SERVICE_NAME, "thanos.Exemplars");
+    assert_eq!(metadata_server::SERVICE_NAME, "thanos.Metadata");
 }

@@ -1,0 +1,315 @@
+//! Epochs as others see them: which are dead, how one is ended, and how what is left of it goes.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::super::LogError;
+use super::format::{ObjectHeader, ObjectKind, decode_object};
+use crate::bucket::{Bucket, BucketError, Created, ObjectInfo, ObjectKey};
+use crate::model::{Labels, Ulid};
+use crate::runtime::{Random, crash_point};
+
+/// An epoch whose newest object is older than this is dead: six missed heartbeats.
+const DEAD_AFTER_MS: i64 = 60_000;
+
+/// An epoch that somebody sealed so long ago and did not release is anybody's.
+const SEALER_GONE_AFTER_MS: i64 = 120_000;
+
+/// Seal and mark of a released epoch stay so long: far longer than any put may take to arrive and be believed.
+const SEAL_KEPT_MS: i64 = 86_400_000;
+
+/// So many entries are deleted at once.
+const DELETES_AT_ONCE: usize = 16;
+
+/// The newest object of an epoch, as far as was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    /// The epoch.
+    pub epoch: Ulid,
+    /// The number of the object.
+    pub seq: u64,
+    /// When it was stored, by the store's clock.
+    pub stored_ms: i64,
+}
+
+/// What is to be done about an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: its writer or its sealer is at work.
+    Leave,
+    /// It is to be sealed, where it is not, and its entries are to become blocks.
+    Recover,
+    /// Blocks hold it; entries that are left are garbage.
+    Sweep,
+    /// As before, and so long ago that everything goes.
+    Remove,
+}
+
+impl Verdict {
+    /// Decides by the newest object and its age. `ours` where its epoch or its seal is that of an earlier process of the
+    /// same name, which is known to be gone.
+    #[must_use]
+    pub fn of(newest: &ObjectHeader, age_ms: i64, name: &str, ours: bool) -> Self {
+        match newest.kind {
+            ObjectKind::Entry if age_ms > DEAD_AFTER_MS || (ours && newest.receiver == name) => Self::Recover,
+            ObjectKind::Seal if age_ms > SEALER_GONE_AFTER_MS || (ours && newest.by == name) => Self::Recover,
+            ObjectKind::Entry | ObjectKind::Seal => Self::Leave,
+            ObjectKind::Released if age_ms > SEAL_KEPT_MS => Self::Remove,
+            ObjectKind::Released => Self::Sweep,
+        }
+    }
+}
+
+/// The end of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// The epoch.
+    pub epoch: Ulid,
+    /// The seal's number: the entries lie before it.
+    pub seq: u64,
+    /// Blocks hold the entries up to here.
+    pub released: u64,
+    /// Whose epoch it was.
+    pub receiver: String,
+    /// The external labels of its samples.
+    pub external_labels: Labels,
+    /// Who sealed it.
+    pub by: String,
+}
+
+/// Looks after the epochs of all receivers on a bucket.
+#[derive(Debug)]
+pub struct DeadEpochs {
+    bucket: Bucket,
+    random: Random,
+    name: String,
+    seen: BTreeMap<Ulid, Seen>,
+}
+
+/// What is known of an epoch.
+#[derive(Debug)]
+struct Seen {
+    newest: Sighting,
+    /// What the newest object says, once it was read.
+    header: Option<ObjectHeader>,
+}
+
+impl Seen {
+    fn is_released(&self) -> bool {
+        self.header.as_ref().is_some_and(|header| header.kind == ObjectKind::Released)
+    }
+}
+
+impl DeadEpochs {
+    /// Prepares to look; `name` stands in the seals.
+    #[must_use]
+    pub fn new(bucket: Bucket, random: Random, name: String) -> Self {
+        Self { bucket, random, name, seen: BTreeMap::new() }
+    }
+
+    /// Returns the newest object of each epoch but `own`. Costs a LIST, and one for each epoch that is not released.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn look(&mut self, own: Option<Ulid>) -> Result<Vec<Sighting>, LogError> {
+        let folders = self.bucket.list_folders(ObjectKey::LOG).await?;
+        let epochs = folders.iter().filter_map(|name| ObjectKey::parse_log_folder(name));
+        let epochs: Vec<Ulid> = epochs.filter(|epoch| Some(*epoch) != own).collect();
+        self.seen.retain(|epoch, _| epochs.contains(epoch));
+        for epoch in epochs {
+            let folder = ObjectKey::log_folder(epoch);
+            let objects = match self.seen.get(&epoch) {
+                // Nothing comes after the mark.
+                Some(seen) if seen.is_released() => continue,
+                Some(seen) => {
+                    let key = ObjectKey::LogEntry { epoch, seq: seen.newest.seq };
+                    self.bucket.list_after(&folder, &key).await?
+                }
+                None => self.bucket.list(&folder).await?,
+            };
+            if let Some(newest) = objects.iter().rev().find_map(|o| sighting_of(epoch, o)) {
+                self.seen.insert(epoch, Seen { newest, header: None });
+            }
+        }
+        Ok(self.seen.values().map(|seen| seen.newest).collect())
+    }
+
+    /// Returns what is to be done about an epoch that [`Self::look`] found, and what its newest object says. See
+    /// [`Verdict::of`].
+    ///
+    /// # Errors
+    /// The store's failure, or an object that does not read.
+    pub async fn judge(
+        &mut self,
+        sighting: Sighting,
+        now_ms: i64,
+        ours: bool,
+    ) -> Result<Option<(Verdict, ObjectHeader)>, LogError> {
+        let age_ms = now_ms.saturating_sub(sighting.stored_ms);
+        if age_ms <= DEAD_AFTER_MS && !ours {
+            return Ok(None);
+        }
+        let known = self.seen.get(&sighting.epoch).and_then(|seen| seen.header.clone());
+        let header = match known {
+            Some(header) => header,
+            None => self.header(sighting.epoch, sighting.seq).await?,
+        };
+        let verdict = Verdict::of(&header, age_ms, &self.name, ours);
+        if let Some(seen) = self.seen.get_mut(&sighting.epoch) {
+            seen.header = Some(header.clone());
+        }
+        Ok(Some((verdict, header)))
+    }
+
+    /// Returns the present by the store's clock: that of an object made for this.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn store_now_ms(&self) -> Result<i64, LogError> {
+        let key = ObjectKey::Probe { id: self.random.ulid(0) };
+        let content = format!("perennial clock {:016x}", self.random.next_u64());
+        self.bucket.put(&key, content.into()).await?;
+        let info = self.bucket.head(&key).await;
+        if let Err(error) = self.bucket.delete(&key).await {
+            tracing::warn!(%key, %error, "cannot delete the probe");
+        }
+        let info = info?.ok_or_else(|| BucketError::NotFound { key: key.to_string() })?;
+        Ok(info.last_modified_ms)
+    }
+
+    /// Reads what an object says about itself.
+    ///
+    /// # Errors
+    /// The store's failure, or an object that does not read.
+    pub async fn header(&self, epoch: Ulid, seq: u64) -> Result<ObjectHeader, LogError> {
+        let key = ObjectKey::LogEntry { epoch, seq };
+        let bytes = match self.bucket.get(&key).await {
+            Err(BucketError::NotFound { key }) => return Err(LogError::ObjectMissing { key }),
+            read => read?,
+        };
+        Ok(decode_object(&bytes).map_err(|error| error.of_object(&key))?.header)
+    }
+
+    /// Ends an epoch behind its last entry, unless somebody did already. Nothing is returned where it is released.
+    ///
+    /// # Errors
+    /// The store's failure, or an object that does not read.
+    pub async fn seal(&self, newest: ObjectHeader) -> Result<Option<Seal>, LogError> {
+        let mut newest = newest;
+        // A listing may lack the newest entries: each is met here, and the seal goes behind the last.
+        while newest.kind == ObjectKind::Entry {
+            let seal = self.end_of(&newest, ObjectKind::Seal, newest.released);
+            crash_point("log.before_seal");
+            match self.create(&seal).await? {
+                None => {
+                    crash_point("log.after_seal");
+                    newest = seal;
+                }
+                Some(found) => newest = found,
+            }
+        }
+        if newest.kind == ObjectKind::Released {
+            return Ok(None);
+        }
+        match self.header(newest.epoch, newest.seq + 1).await {
+            Ok(_) => return Ok(None),
+            Err(LogError::ObjectMissing { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Some(Seal {
+            epoch: newest.epoch,
+            seq: newest.seq,
+            released: newest.released,
+            receiver: newest.receiver,
+            external_labels: newest.external_labels,
+            by: newest.by,
+        }))
+    }
+
+    /// Says that blocks hold an epoch, and deletes its entries.
+    ///
+    /// # Errors
+    /// The store's failure; the next look goes on.
+    pub async fn mark_released(&self, seal: &Seal) -> Result<(), LogError> {
+        let header = self.header(seal.epoch, seal.seq).await?;
+        let mark = self.end_of(&header, ObjectKind::Released, seal.seq - 1);
+        self.create(&mark).await?;
+        crash_point("log.after_mark");
+        self.sweep(seal.epoch, seal.seq).await
+    }
+
+    /// Deletes what lies before the seal.
+    ///
+    /// # Errors
+    /// The store's failure; the next look goes on.
+    pub async fn sweep(&self, epoch: Ulid, seal_seq: u64) -> Result<(), LogError> {
+        let objects = self.bucket.list(&ObjectKey::log_folder(epoch)).await?;
+        let seqs: Vec<u64> = objects
+            .iter()
+            .filter_map(|o| sighting_of(epoch, o))
+            .map(|s| s.seq)
+            .filter(|seq| *seq < seal_seq)
+            .collect();
+        delete_entries(&self.bucket, epoch, seqs).await
+    }
+
+    /// Deletes a released epoch, the mark last. Catalogs must have forgotten it.
+    ///
+    /// # Errors
+    /// The store's failure; the next look goes on.
+    pub async fn remove(&self, epoch: Ulid, mark_seq: u64) -> Result<(), LogError> {
+        let seal_seq = mark_seq.saturating_sub(1);
+        self.sweep(epoch, seal_seq).await?;
+        delete_entries(&self.bucket, epoch, [seal_seq]).await?;
+        crash_point("log.before_remove_mark");
+        delete_entries(&self.bucket, epoch, [mark_seq]).await
+    }
+
+    fn end_of(&self, newest: &ObjectHeader, kind: ObjectKind, released: u64) -> ObjectHeader {
+        let seq = newest.seq.saturating_add(1);
+        ObjectHeader {
+            kind,
+            seq,
+            generation: seq,
+            released,
+            nonce: self.random.next_u64(),
+            by: self.name.clone(),
+            ..newest.clone()
+        }
+    }
+
+    /// Creates an object, or returns the header of the one that is there.
+    async fn create(&self, header: &ObjectHeader) -> Result<Option<ObjectHeader>, LogError> {
+        let key = ObjectKey::LogEntry { epoch: header.epoch, seq: header.seq };
+        match self.bucket.create(&key, header.encode()).await? {
+            Created::Stored => Ok(None),
+            Created::Conflict(found) => {
+                Ok(Some(decode_object(&found).map_err(|error| error.of_object(&key))?.header))
+            }
+        }
+    }
+}
+
+/// Deletes entries; those that are gone count as deleted.
+///
+/// # Errors
+/// The store's failure.
+pub async fn delete_entries(
+    bucket: &Bucket,
+    epoch: Ulid,
+    seqs: impl IntoIterator<Item = u64>,
+) -> Result<(), LogError> {
+    let delete = |seq| async move { bucket.delete(&ObjectKey::LogEntry { epoch, seq }).await };
+    let deletes = futures::stream::iter(seqs).map(delete).buffer_unordered(DELETES_AT_ONCE);
+    Ok(deletes.try_collect::<()>().await?)
+}
+
+fn sighting_of(epoch: Ulid, object: &ObjectInfo) -> Option<Sighting> {
+    match ObjectKey::parse(&object.key)? {
+        ObjectKey::LogEntry { epoch: of, seq } if of == epoch => {
+            Some(Sighting { epoch, seq, stored_ms: object.last_modified_ms })
+        }
+        _ => None,
+    }
+}
