@@ -160,13 +160,13 @@ impl Committer {
     fn carry_out(&mut self, command: Command, queue: &mut mpsc::Receiver<Command>) -> Option<Command> {
         match command {
             Command::Write { batch, done } => {
-                let mut count = batch.samples.len();
+                let mut count = batch.samples();
                 let mut waiting = vec![Waiting { batch, done }];
                 let mut next = None;
                 while count < ENTRY_SAMPLES_MAX && next.is_none() {
                     match queue.try_recv() {
                         Ok(Command::Write { batch, done }) => {
-                            count += batch.samples.len();
+                            count += batch.samples();
                             waiting.push(Waiting { batch, done });
                         }
                         Ok(other) => next = Some(other),
@@ -204,7 +204,7 @@ impl Committer {
             Ok(()) => {
                 crash_point("commit.after_log");
                 for Waiting { batch, done } in waiting {
-                    batch.head.append(batch.samples.iter().map(|l| (l.series, l.sample)));
+                    batch.append_to_head();
                     let _ = done.send(Ok(()));
                 }
             }
@@ -221,18 +221,11 @@ impl Committer {
 
     fn append(&mut self, waiting: &[Waiting]) -> Result<(), LogError> {
         let label_of: Vec<_> = waiting.iter().map(|w| |number: u32| w.batch.head.labels(number)).collect();
-        let writes: Vec<TenantWrite<'_>> = waiting
-            .iter()
-            .zip(&label_of)
-            .map(|(w, labels)| TenantWrite {
-                tenant: w.batch.head.tenant(),
-                samples: &w.batch.samples,
-                labels,
-            })
-            .collect();
+        let writes: Vec<TenantWrite<'_>> =
+            waiting.iter().zip(&label_of).map(|(w, labels)| w.batch.write(labels)).collect();
         self.log.append(&writes)?;
         self.metrics.entries.inc();
-        self.metrics.samples.inc_by(writes.iter().map(|w| w.samples.len() as u64).sum());
+        self.metrics.samples.inc_by(waiting.iter().map(|w| w.batch.samples() as u64).sum());
         Ok(())
     }
 
