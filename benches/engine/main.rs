@@ -1,7 +1,7 @@
 //! The figures of `docs/benchmarks.md`: ingest, bytes kept, StoreAPI, archive, restore and capacity, with the peers in
 //! the same run.
 //!
-//! `make bench` runs all; `cargo bench --bench engine -- ingest` runs one of `ingest`, `bytes`, `store`, `latency`,
+//! `make bench` runs all; `cargo bench --bench engine -- ingest` runs one of `ingest`, `bytes`, `histograms`, `store`, `latency`,
 //! `archiver`, `rolled-up`, `restore`, `memory`, `replay`. Servers are
 //! processes of their own and are charged with the CPU time that the kernel counts for them; this process only sends
 //! bodies that it prepared before, and reads.
@@ -15,6 +15,7 @@
 
 mod capacity;
 mod floor;
+mod histograms;
 mod ingest;
 mod kept;
 mod load;
@@ -39,6 +40,9 @@ async fn main() {
     }
     if wanted("bytes") {
         kept::measure(&mut table).await;
+    }
+    if wanted("histograms") {
+        histograms::measure(&mut table);
     }
     if wanted("store") {
         store::measure(&mut table).await;

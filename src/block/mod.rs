@@ -61,7 +61,7 @@ pub use exemplars::{ExemplarReader, write_exemplars};
 pub use fetch::RangeRead;
 pub use find::BlockRow;
 pub use hashing::HashingWriter;
-pub use histograms::{HistogramRun, write_histograms};
+pub use histograms::{HistogramRun, fuzz_histogram_rows, write_histograms};
 pub use meta::{BlockMeta, BlockSpec, BlockStats, FORMAT_VERSION, LogPositions};
 pub use metadata::{MetadataReader, write_metadata};
 pub use reader::BlockReader;

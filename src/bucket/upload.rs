@@ -71,8 +71,11 @@ impl Bucket {
 
     async fn upload_parts(&self, key: &ObjectKey, file: &Path, size_bytes: u64) -> Result<(), BucketError> {
         let path = key.path();
-        let options = PutMultipartOptions { attributes: self.attributes.clone(), ..Default::default() };
-        let started = self.uploads.put_multipart_opts(&path, options);
+        // The client tries its requests again by itself, but not where the answer breaks off.
+        let started = self.attempts.run(Operation::Create, None, || {
+            let options = PutMultipartOptions { attributes: self.attributes.clone(), ..Default::default() };
+            self.uploads.put_multipart_opts(&path, options)
+        });
         let failed = |e| BucketError::of(Operation::Create, key, e);
         let mut upload = self.instruments.observe(Operation::Create, started).await.map_err(failed)?;
         let part_bytes = self.part_bytes.max(size_bytes.div_ceil(PARTS_MAX));

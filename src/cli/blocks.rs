@@ -10,7 +10,7 @@ use super::compose::Base;
 use super::flags::{CommonArgs, Output};
 use super::{Failure, print_line};
 use crate::bucket::ObjectKey;
-use crate::catalog::{BlockEntry, tenants};
+use crate::catalog::{BlockEntry, BlockKind, tenants};
 use crate::model::{ErrorKind, TenantId, Ulid, format_time_ms};
 
 /// Subcommands of `blocks`.
@@ -130,12 +130,21 @@ fn bytes_per_sample(block: &BlockEntry) -> f64 {
     (exact * 1000.0).round() / 1000.0
 }
 
+/// Returns the number of samples; exemplars and metadata are none.
+fn samples_of(block: &BlockEntry) -> u64 {
+    match block.kind {
+        BlockKind::Samples | BlockKind::Histograms => block.samples,
+        _ => 0,
+    }
+}
+
 fn table(live: &[Live]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
         "BLOCK",
         "TENANT",
+        "KIND",
         "RESOLUTION",
         "FROM",
         "UNTIL",
@@ -149,6 +158,7 @@ fn table(live: &[Live]) -> String {
         table.add_row([
             block.id.to_string(),
             tenant.to_string(),
+            block.kind.to_string(),
             json!(block.resolution).as_str().unwrap_or_default().to_owned(),
             format_time_ms(block.min_time_ms),
             format_time_ms(block.max_time_ms),
@@ -159,12 +169,12 @@ fn table(live: &[Live]) -> String {
             block.external_labels.to_string(),
         ]);
     }
-    for column in table.column_iter_mut().skip(5).take(4) {
+    for column in table.column_iter_mut().skip(6).take(4) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let (bytes, samples) = live
         .iter()
-        .fold((0, 0), |(bytes, samples), l| (bytes + l.block.size_bytes, samples + l.block.samples));
+        .fold((0, 0), |(bytes, samples), l| (bytes + l.block.size_bytes, samples + samples_of(&l.block)));
     format!("{table}\n{} blocks, {samples} samples, {}", live.len(), bytesize::ByteSize(bytes))
 }
 

@@ -324,7 +324,7 @@ pub(super) struct IngestArgs {
     labels: Vec<(String, String)>,
     /// Which --label tells this receiver's HA replica apart; may be given several times. It is hidden like those of
     /// --query.replica-label, which also takes labels of incoming series.
-    #[arg(long = "receive.replica-label", value_name = "NAME")]
+    #[arg(long = "receive.replica-label", id = "receive_replica_labels", value_name = "NAME")]
     pub(super) replica_labels: Vec<String>,
     /// How far back samples may lie.
     #[arg(long = "ingest.max-age", default_value = "7d", value_name = "DURATION", value_parser = duration)]

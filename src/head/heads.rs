@@ -51,7 +51,7 @@ impl Heads {
         self.read(|map| map.keys().cloned().collect())
     }
 
-    /// Ends every active head and returns those that hold samples.
+    /// Ends every active head and returns those that hold anything.
     #[must_use]
     pub fn freeze(&self) -> Vec<Arc<Head>> {
         self.write(|map| {
@@ -59,7 +59,7 @@ impl Heads {
             for heads in map.values_mut() {
                 let Some(head) = heads.active.take() else { continue };
                 head.freeze();
-                if head.sample_count() > 0 {
+                if !head.is_empty() {
                     heads.frozen.push(Arc::clone(&head));
                     ended.push(head);
                 }

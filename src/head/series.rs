@@ -1,21 +1,13 @@
-//! One tenant's head.
+//! One tenant's head: what goes in.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::chunk::SeriesSamples;
-use super::table::{SeriesTable, label_hash};
-use crate::model::{
-    Labels, METRIC_NAME, MatchKind, Matcher, Sample, SeriesData, TenantId, TimeRange, match_labels,
-};
-use crate::tsdb::XorChunks;
+use hashbrown::HashMap;
 
-/// So many series are read under one lock, so that a large query does not hold up commits.
-const READ_SERIES: usize = 256;
-
-/// So many series are matched under one lock.
-const SELECT_SERIES: usize = 4_096;
+use super::shard::{SHARDS, Shard, place};
+use super::table::{SeriesLookup, SeriesTable};
+use crate::model::{Exemplar, HistogramSample, Labels, MetadataEntry, Sample, TenantId, normalize_metadata};
 
 /// A series that a query selected.
 #[derive(Debug, Clone)]
@@ -24,18 +16,20 @@ pub struct HeadSeries {
     pub series: u32,
     /// Its labels.
     pub labels: Labels,
-    /// An upper bound of its samples.
+    /// An upper bound of its samples, floats and histograms.
     pub samples_max: usize,
 }
 
-/// The samples of one tenant between two cuts.
+/// What came in for one tenant between two cuts.
 #[derive(Debug)]
 pub struct Head {
     tenant: TenantId,
     table: RwLock<SeriesTable>,
-    samples: RwLock<Vec<SeriesSamples>>,
+    shards: [RwLock<Shard>; SHARDS],
+    metadata: RwLock<HashMap<String, Vec<MetadataEntry>>>,
     sample_count: AtomicU64,
-    sample_bytes: AtomicUsize,
+    /// Exemplars and metadata entries.
+    other_count: AtomicU64,
     frozen: AtomicBool,
 }
 
@@ -46,9 +40,10 @@ impl Head {
         Self {
             tenant,
             table: RwLock::default(),
-            samples: RwLock::default(),
+            shards: Default::default(),
+            metadata: RwLock::default(),
             sample_count: AtomicU64::new(0),
-            sample_bytes: AtomicUsize::new(0),
+            other_count: AtomicU64::new(0),
             frozen: AtomicBool::new(false),
         }
     }
@@ -69,47 +64,78 @@ impl Head {
         self.frozen.store(true, Ordering::Release);
     }
 
-    /// Returns the number of samples appended.
+    /// Returns the number of samples appended, floats and histograms.
     #[must_use]
     pub fn sample_count(&self) -> u64 {
         self.sample_count.load(Ordering::Relaxed)
     }
 
+    /// Returns whether nothing of any kind was appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sample_count() == 0 && self.other_count.load(Ordering::Relaxed) == 0
+    }
+
     /// Returns the number of series, those without samples included.
     #[must_use]
     pub fn series_count(&self) -> usize {
-        self.read_table().all().len()
+        self.read_table().len()
     }
 
     /// Estimates the memory held, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.read_table().bytes()
-            + self.series_count() * size_of::<SeriesSamples>()
-            + self.sample_bytes.load(Ordering::Relaxed)
+        let shards: usize = (0..SHARDS).map(|shard| self.read_shard(shard).bytes()).sum();
+        let texts = |e: &MetadataEntry| {
+            size_of::<MetadataEntry>() + e.family.len() + e.metadata.help.len() + e.metadata.unit.len()
+        };
+        let metadata: usize = self.read_metadata().values().flatten().map(texts).sum();
+        self.read_table().bytes() + shards + metadata
     }
 
     // A panic while a lock is held is a defect that aborts the request; the data under it is still consistent,
     // because series are only ever added whole.
-    fn read_table(&self) -> RwLockReadGuard<'_, SeriesTable> {
+    pub(super) fn read_table(&self) -> RwLockReadGuard<'_, SeriesTable> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_samples(&self) -> RwLockReadGuard<'_, Vec<SeriesSamples>> {
-        self.samples.read().unwrap_or_else(PoisonError::into_inner)
+    fn write_table(&self) -> RwLockWriteGuard<'_, SeriesTable> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `work` with a look-up from label bytes (as sent) to series numbers, under one lock.
-    pub fn look_up<T>(&self, work: impl FnOnce(&dyn Fn(&[u8]) -> Option<u32>) -> T) -> T {
-        let table = self.read_table();
-        work(&|label_bytes| table.find(label_hash(label_bytes), label_bytes))
+    pub(super) fn read_shard(&self, shard: usize) -> RwLockReadGuard<'_, Shard> {
+        self.shards[shard].read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_shard(&self, shard: usize, series: usize) -> RwLockWriteGuard<'_, Shard> {
+        let mut shard = self.shards[shard].write().unwrap_or_else(PoisonError::into_inner);
+        shard.grow(series);
+        shard
+    }
+
+    fn read_metadata(&self) -> RwLockReadGuard<'_, HashMap<String, Vec<MetadataEntry>>> {
+        self.metadata.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work` with a look-up of series, under one lock.
+    pub fn look_up<T>(&self, work: impl FnOnce(&SeriesLookup<'_>) -> T) -> T {
+        work(&SeriesLookup(&self.read_table()))
     }
 
     /// Returns the numbers of label sets, creating the series that are missing.
     #[must_use]
     pub fn resolve(&self, labels: &[Labels]) -> Vec<u32> {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.write_table();
         labels.iter().map(|l| table.find_or_insert(l)).collect()
+    }
+
+    /// Remembers that series were sent as symbols, names and values in the order of their labels, so that
+    /// [`SeriesLookup::by_symbols`] finds them.
+    pub fn remember_symbols(&self, series: &[(u32, Labels)]) {
+        let mut table = self.write_table();
+        for (number, labels) in series {
+            table.symbols.insert(*number, labels.iter().flat_map(|(name, value)| [name, value]));
+        }
     }
 
     /// Returns the labels of a series.
@@ -118,89 +144,64 @@ impl Head {
         self.read_table().labels(series).clone()
     }
 
-    /// Appends samples of series that [`Head::resolve`] numbered.
+    /// Appends float samples of series that [`Head::resolve`] numbered.
     pub fn append(&self, samples: impl IntoIterator<Item = (u32, Sample)>) {
         let known = self.series_count();
-        let mut all = self.samples.write().unwrap_or_else(PoisonError::into_inner);
-        if all.len() < known {
-            all.resize_with(known, SeriesSamples::default);
-        }
-        let (mut count, mut bytes, mut scratch) = (0, 0, XorChunks::default());
+        let mut shards: [_; SHARDS] = std::array::from_fn(|shard| self.write_shard(shard, known));
+        let mut count = 0;
         for (series, sample) in samples {
-            bytes += all[series as usize].push(sample, &mut scratch);
+            let (shard, place) = place(series);
+            shards[shard].push(place, sample);
             count += 1;
         }
         self.sample_count.fetch_add(count, Ordering::Relaxed);
-        self.sample_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Returns the series that match and whose samples' time span overlaps `range`, in no order.
-    #[must_use]
-    pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Vec<HeadSeries> {
-        let candidates = self.candidates(matchers);
-        let mut selected = Vec::new();
-        for slice in candidates.chunks(SELECT_SERIES) {
-            let (table, samples) = (self.read_table(), self.read_samples());
-            selected.extend(slice.iter().filter_map(|series| {
-                let own = samples.get(*series as usize)?;
-                let labels = table.labels(*series);
-                let inside = TimeRange::from_inclusive(own.min_ms, own.max_ms).overlaps(&range);
-                (inside && match_labels(matchers, labels)).then(|| HeadSeries {
-                    series: *series,
-                    labels: labels.clone(),
-                    samples_max: own.samples_max(),
-                })
-            }));
+    /// Appends native histograms of series that [`Head::resolve`] numbered.
+    pub fn append_histograms<'a>(&self, samples: impl IntoIterator<Item = (u32, &'a HistogramSample)>) {
+        let mut count = 0;
+        for (series, sample) in samples {
+            self.write_shard(place(series).0, 0).push_histogram(series, sample);
+            count += 1;
         }
-        selected
+        self.sample_count.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Returns the series whose metric name can match.
-    fn candidates(&self, matchers: &[Matcher]) -> Vec<u32> {
-        let on_metric = matchers.iter().filter(|m| m.name() == METRIC_NAME).collect::<Vec<_>>();
-        let table = self.read_table();
-        match on_metric.iter().find(|m| m.kind() == MatchKind::Equal) {
-            Some(equal) => table.by_metric().get(equal.value()).cloned().unwrap_or_default(),
-            None => {
-                let names = table.by_metric().iter();
-                let names = names.filter(|(name, _)| on_metric.iter().all(|m| m.matches(name)));
-                names.flat_map(|(_, list)| list).copied().collect()
+    /// Appends exemplars of series that [`Head::resolve`] numbered.
+    pub fn append_exemplars(&self, exemplars: impl IntoIterator<Item = (u32, Exemplar)>) {
+        let mut count = 0;
+        for (series, exemplar) in exemplars {
+            self.write_shard(place(series).0, 0).push_exemplar(series, exemplar);
+            count += 1;
+        }
+        self.other_count.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Appends metadata. What this head knows already is passed over.
+    pub fn append_metadata(&self, entries: impl IntoIterator<Item = MetadataEntry>) {
+        let mut metadata = self.metadata.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries {
+            let known = metadata.entry(entry.family.clone()).or_default();
+            match known.iter_mut().find(|held| held.metadata == entry.metadata) {
+                Some(held) => held.since_ms = held.since_ms.min(entry.since_ms),
+                None => known.push(entry),
             }
+            self.other_count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Returns the samples of series within `range`, sorted, one per timestamp.
+    /// Returns whether one of the entries that this head has of a family says the same. Two sources that contradict each
+    /// other in turns are known both, so that they do not fill the log.
     #[must_use]
-    pub fn read(&self, series: &[u32], range: TimeRange) -> Vec<SeriesData> {
-        let mut answer = Vec::with_capacity(series.len());
-        for slice in series.chunks(READ_SERIES) {
-            let samples = self.read_samples();
-            answer.extend(slice.iter().map(|s| SeriesData::floats(samples[*s as usize].read(range))));
-        }
-        answer
+    pub fn knows_metadata(&self, family: &str, same: impl FnMut(&MetadataEntry) -> bool) -> bool {
+        self.read_metadata().get(family).is_some_and(|known| known.iter().any(same))
     }
 
-    /// Returns the starts of the raw windows that hold samples.
+    /// Returns the metadata with its history.
     #[must_use]
-    pub fn raw_windows(&self) -> BTreeSet<i64> {
-        let mut windows = BTreeSet::new();
-        let mut last = None;
-        for series in self.read_samples().iter() {
-            series.visit_windows(&mut |start_ms| {
-                if last != Some(start_ms) {
-                    windows.insert(start_ms);
-                    last = Some(start_ms);
-                }
-            });
-        }
-        windows
-    }
-
-    /// Returns all series that have samples, in the order of `compare`.
-    #[must_use]
-    pub fn sorted_series(&self, compare: impl Fn(&Labels, &Labels) -> std::cmp::Ordering) -> Vec<HeadSeries> {
-        let mut all = self.select(&[], TimeRange::ALL);
-        all.sort_by(|a, b| compare(&a.labels, &b.labels));
-        all
+    pub fn metadata(&self) -> Vec<MetadataEntry> {
+        let mut entries: Vec<_> = self.read_metadata().values().flatten().cloned().collect();
+        normalize_metadata(&mut entries);
+        entries
     }
 }

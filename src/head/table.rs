@@ -1,41 +1,47 @@
-//! From label bytes to series numbers.
+//! From label sets to series numbers.
 
 use std::collections::BTreeMap;
 
 use hashbrown::HashTable;
 
+use super::symbols::{SymbolIndex, short_hash, spread};
 use crate::model::Labels;
 
-/// Returns the hash that [`super::Head::resolve`] looks series up by; it never leaves the process.
-#[must_use]
-pub fn label_hash(label_bytes: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(label_bytes)
-}
+/// What a label set takes beside its bytes: two counters, a pointer, its places in the index and in the list of its
+/// metric, and the state of its samples.
+const SERIES_BYTES: usize = 64;
 
 /// The series of one head: numbers by label bytes, and label sets by number.
 #[derive(Debug, Default)]
 pub(super) struct SeriesTable {
-    by_labels: HashTable<(u64, u32)>,
+    /// Part of the hash, and the number.
+    by_labels: HashTable<(u32, u32)>,
     labels: Vec<Labels>,
     /// Nearly every query names a metric, so this one index carries the read side.
     by_metric: BTreeMap<Box<str>, Vec<u32>>,
     label_bytes: usize,
+    pub(super) symbols: SymbolIndex,
 }
 
 impl SeriesTable {
-    pub(super) fn find(&self, hash: u64, label_bytes: &[u8]) -> Option<u32> {
-        self.by_labels
-            .find(hash, |(h, series)| *h == hash && self.labels[*series as usize].as_bytes() == label_bytes)
-            .map(|(_, series)| *series)
+    #[inline]
+    pub(super) fn find(&self, label_bytes: &[u8]) -> Option<u32> {
+        self.find_hashed(short_hash(label_bytes), label_bytes)
+    }
+
+    fn find_hashed(&self, kept: u32, label_bytes: &[u8]) -> Option<u32> {
+        let same =
+            |entry: &(u32, u32)| entry.0 == kept && self.labels[entry.1 as usize].as_bytes() == label_bytes;
+        self.by_labels.find(spread(kept), same).map(|entry| entry.1)
     }
 
     pub(super) fn find_or_insert(&mut self, labels: &Labels) -> u32 {
-        let hash = label_hash(labels.as_bytes());
-        if let Some(series) = self.find(hash, labels.as_bytes()) {
+        let kept = short_hash(labels.as_bytes());
+        if let Some(series) = self.find_hashed(kept, labels.as_bytes()) {
             return series;
         }
         let series = u32::try_from(self.labels.len()).expect("memory ends before 2^32 series");
-        self.by_labels.insert_unique(hash, (hash, series), |(h, _)| *h);
+        self.by_labels.insert_unique(spread(kept), (kept, series), |entry| spread(entry.0));
         match self.by_metric.get_mut(labels.metric_name()) {
             Some(list) => list.push(series),
             None => {
@@ -51,8 +57,8 @@ impl SeriesTable {
         &self.labels[series as usize]
     }
 
-    pub(super) fn all(&self) -> &[Labels] {
-        &self.labels
+    pub(super) fn len(&self) -> usize {
+        self.labels.len()
     }
 
     pub(super) fn by_metric(&self) -> &BTreeMap<Box<str>, Vec<u32>> {
@@ -61,6 +67,32 @@ impl SeriesTable {
 
     /// Estimates the memory held, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.label_bytes + self.labels.len() * 80
+        self.label_bytes + self.labels.len() * SERIES_BYTES + self.symbols.bytes()
+    }
+}
+
+/// Looks series up while the table stands still.
+#[derive(Debug)]
+pub struct SeriesLookup<'a>(pub(super) &'a SeriesTable);
+
+impl SeriesLookup<'_> {
+    /// Returns the number of the series with these label bytes.
+    #[inline]
+    #[must_use]
+    pub fn by_labels(&self, label_bytes: &[u8]) -> Option<u32> {
+        self.0.find(label_bytes)
+    }
+
+    /// Returns the number of a symbol.
+    #[must_use]
+    pub fn symbol(&self, text: &str) -> Option<u32> {
+        self.0.symbols.symbol(text)
+    }
+
+    /// Returns the number of the series that was sent with the symbols of these numbers, four bytes each.
+    #[inline]
+    #[must_use]
+    pub fn by_symbols(&self, row: &[u8]) -> Option<u32> {
+        self.0.symbols.series(row)
     }
 }

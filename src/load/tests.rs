@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::wire::remote_write::{Limits, walk};
+use crate::wire::remote_write::{Limits, Part, walk};
 
 fn settings(series: usize, churn_steps: u64, seed: u64) -> LoadSettings {
     LoadSettings { series, churn_steps, seed }
@@ -47,8 +47,8 @@ fn a_request_holds_one_sample_of_each_series() {
         snappy::decode_into(&request.body, 1 << 24, &mut body).unwrap();
         let mut number = 100;
         let totals = walk(protocol, &body, &Limits::default(), |series| {
-            let series = series.unwrap();
-            assert_eq!(series.labels, load.labels(number, 7).as_bytes());
+            let Part::Series(series) = series else { panic!("a series is refused") };
+            assert_eq!(series.labels.canonical(&Limits::default()).unwrap(), load.labels(number, 7));
             assert_eq!(series.samples[0].value.to_bits(), load.value(number, 7).to_bits());
             number += 1;
         });

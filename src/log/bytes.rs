@@ -37,6 +37,16 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Reads bytes behind their length.
+    pub(super) fn text(&mut self) -> Result<&'a [u8], CodecError> {
+        let len = usize::try_from(self.varint()?).map_err(|_| CodecError::Cut)?;
+        self.take(len)
+    }
+
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], CodecError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(CodecError::Cut)?;
         self.rest = rest;

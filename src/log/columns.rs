@@ -1,4 +1,4 @@
-//! The body of an entry: per tenant the series it declares and its samples, column by column.
+//! The body of an entry: per tenant the series it declares, its float samples column by column, and its other kinds.
 //!
 //! A body is a run of groups up to its end. One tenant may have several groups: batches of several requests are
 //! laid side by side, not merged.
@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::bytes::{Reader, put_varint, zigzag};
 use super::error::CodecError;
+use super::sections::{DecodedSections, SECTIONS_SINCE, Sections};
 use super::series_set::SeriesSet;
 use super::{Entry, LoggedSample, TenantEntry, TenantWrite};
 use crate::model::{Labels, Sample, TenantId};
@@ -33,59 +34,74 @@ impl Declared {
     }
 }
 
-/// A series whose labels are too large to be logged.
+/// Labels, or another single part, that are too large to be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LabelsTooLarge {
     pub(super) bytes: usize,
 }
 
-/// Appends a group with the first samples of `samples` to a body and returns how many it took: all of them, or
-/// as many as bring the body to about `body_bytes_target`, but at least one.
-pub(super) fn encode_group(
-    write: &TenantWrite<'_>,
-    samples: &[LoggedSample],
-    declared: &mut Declared,
-    body_bytes_target: usize,
-    body: &mut Vec<u8>,
-) -> Result<usize, LabelsTooLarge> {
-    let name = write.tenant.as_str().as_bytes();
-    body.push(name.len() as u8);
-    body.extend_from_slice(name);
-    let taken = encode_declarations(write, samples, declared.of(write.tenant), body_bytes_target, body)?;
-    encode_samples(&samples[..taken], body);
-    Ok(taken)
+/// Writes the declarations of one group.
+struct Declarer<'a> {
+    write: &'a TenantWrite<'a>,
+    declared: &'a mut SeriesSet,
+    count: u32,
+    previous: i64,
 }
 
-fn encode_declarations(
-    write: &TenantWrite<'_>,
-    samples: &[LoggedSample],
-    declared: &mut SeriesSet,
-    body_bytes_target: usize,
-    body: &mut Vec<u8>,
-) -> Result<usize, LabelsTooLarge> {
-    let count_at = body.len();
-    body.extend_from_slice(&[0; 4]);
-    let (mut count, mut previous, mut taken) = (0u32, 0i64, 0);
-    for sample in samples {
-        if taken > 0 && body.len() + taken * SAMPLE_BYTES_MAX >= body_bytes_target {
-            break;
-        }
-        taken += 1;
-        if declared.insert(sample.series) {
-            let labels = (write.labels)(sample.series);
+impl Declarer<'_> {
+    /// Declares a series unless the segment knows it.
+    #[inline]
+    fn declare(&mut self, series: u32, body: &mut Vec<u8>) -> Result<(), LabelsTooLarge> {
+        if self.declared.insert(series) {
+            let labels = (self.write.labels)(series);
             let bytes = labels.as_bytes();
             if bytes.len() > LABELS_BYTES_MAX {
                 return Err(LabelsTooLarge { bytes: bytes.len() });
             }
-            put_varint(zigzag(i64::from(sample.series) - previous), body);
+            put_varint(zigzag(i64::from(series) - self.previous), body);
             put_varint(bytes.len() as u64, body);
             body.extend_from_slice(bytes);
-            previous = i64::from(sample.series);
-            count += 1;
+            self.previous = i64::from(series);
+            self.count += 1;
         }
+        Ok(())
     }
-    body[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
-    Ok(taken)
+}
+
+/// Appends a group with the first parts of `write` to a body and returns what is left: nothing, or what did not fit
+/// in about `body_bytes_target`. At least one part is taken.
+pub(super) fn encode_group<'a>(
+    write: &TenantWrite<'a>,
+    declared: &mut Declared,
+    body_bytes_target: usize,
+    body: &mut Vec<u8>,
+) -> Result<TenantWrite<'a>, LabelsTooLarge> {
+    let name = write.tenant.as_str().as_bytes();
+    body.push(name.len() as u8);
+    body.extend_from_slice(name);
+    let count_at = body.len();
+    body.extend_from_slice(&[0; 4]);
+    let mut declarer = Declarer { write, declared: declared.of(write.tenant), count: 0, previous: 0 };
+    let mut taken = 0;
+    for sample in write.samples {
+        if taken > 0 && body.len() + taken * SAMPLE_BYTES_MAX >= body_bytes_target {
+            break;
+        }
+        taken += 1;
+        declarer.declare(sample.series, body)?;
+    }
+    let (samples, samples_left) = write.samples.split_at(taken);
+    let mut rest = TenantWrite { samples: samples_left, ..*write };
+    let mut sections = Sections::default();
+    if samples_left.is_empty() && !rest.is_empty() {
+        let room = body_bytes_target.saturating_sub(taken * SAMPLE_BYTES_MAX);
+        rest =
+            sections.fill(rest, room, &mut |series| declarer.declare(series, body).map(|()| body.len()))?;
+    }
+    body[count_at..count_at + 4].copy_from_slice(&declarer.count.to_le_bytes());
+    encode_samples(samples, body);
+    sections.finish(body);
+    Ok(rest)
 }
 
 fn encode_samples(samples: &[LoggedSample], body: &mut Vec<u8>) {
@@ -126,16 +142,24 @@ fn encode_starts(samples: &[LoggedSample], body: &mut Vec<u8>) {
 }
 
 /// Decodes a body. `declared` holds what earlier entries of the segment declared, and learns what this one does.
-pub(super) fn decode_body(seq: u64, body: &[u8], declared: &mut Declared) -> Result<Entry, CodecError> {
+pub(super) fn decode_body(
+    (seq, version): (u64, u16),
+    body: &[u8],
+    declared: &mut Declared,
+) -> Result<Entry, CodecError> {
     let mut reader = Reader::new(body);
     let mut tenants = Vec::new();
     while !reader.is_empty() {
-        tenants.push(decode_group(&mut reader, declared)?);
+        tenants.push(decode_group(&mut reader, version, declared)?);
     }
     Ok(Entry { seq, tenants })
 }
 
-fn decode_group(reader: &mut Reader<'_>, declared: &mut Declared) -> Result<TenantEntry, CodecError> {
+fn decode_group(
+    reader: &mut Reader<'_>,
+    version: u16,
+    declared: &mut Declared,
+) -> Result<TenantEntry, CodecError> {
     let name_len = usize::from(reader.u8()?);
     let name = std::str::from_utf8(reader.take(name_len)?).ok();
     let tenant = name
@@ -144,10 +168,16 @@ fn decode_group(reader: &mut Reader<'_>, declared: &mut Declared) -> Result<Tena
     let known = declared.of(&tenant);
     let declarations = decode_declarations(reader, known)?;
     let samples = decode_samples(reader)?;
-    if !samples.iter().all(|s| known.contains(s.series)) {
+    let sections =
+        if version >= SECTIONS_SINCE { DecodedSections::read(reader)? } else { Default::default() };
+    let DecodedSections { histograms, exemplars, metadata } = sections;
+    let all_known = samples.iter().all(|s| known.contains(s.series))
+        && histograms.iter().all(|h| known.contains(h.series))
+        && exemplars.iter().all(|e| known.contains(e.series));
+    if !all_known {
         return Err(CodecError::Malformed("a sample's series was not declared"));
     }
-    Ok(TenantEntry { tenant, declared: declarations, samples })
+    Ok(TenantEntry { tenant, declared: declarations, samples, histograms, exemplars, metadata })
 }
 
 fn decode_declarations(
@@ -159,8 +189,7 @@ fn decode_declarations(
     let mut previous = 0;
     for _ in 0..count {
         let number = series_number(previous, reader.zigzag()?)?;
-        let len = usize::try_from(reader.varint()?).map_err(|_| CodecError::Cut)?;
-        let labels = Labels::from_canonical(reader.take(len)?)
+        let labels = Labels::from_canonical(reader.text()?)
             .map_err(|_| CodecError::Malformed("a label set is not in canonical form"))?;
         if !known.insert(number) {
             return Err(CodecError::Malformed("a series is declared twice"));
@@ -215,7 +244,7 @@ fn decode_starts(reader: &mut Reader<'_>, samples: &mut [LoggedSample]) -> Resul
     Ok(())
 }
 
-fn series_number(previous: u32, delta: i64) -> Result<u32, CodecError> {
+pub(super) fn series_number(previous: u32, delta: i64) -> Result<u32, CodecError> {
     i64::from(previous)
         .checked_add(delta)
         .and_then(|number| u32::try_from(number).ok())

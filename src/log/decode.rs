@@ -4,21 +4,21 @@ use super::Entry;
 use super::columns::{Declared, decode_body};
 use super::error::CodecError;
 use super::frame::{FRAME_BYTES, FrameDecoder, FrameHeader};
-use super::segment::decode_header;
+use super::segment::{EntriesStart, VERSION, decode_header};
 
 /// Decodes entries of one segment, one after the other.
 #[derive(Debug)]
 pub(super) struct EntryDecoder {
-    seed: u32,
+    start: EntriesStart,
     next_seq: u64,
     declared: Declared,
     frames: FrameDecoder,
 }
 
 impl EntryDecoder {
-    pub(super) fn new(seed: u32, first_seq: u64) -> Result<Self, CodecError> {
+    pub(super) fn new(start: EntriesStart, first_seq: u64) -> Result<Self, CodecError> {
         let frames = FrameDecoder::new().map_err(|_| CodecError::Malformed("zstd cannot be started"))?;
-        Ok(Self { seed, next_seq: first_seq, declared: Declared::default(), frames })
+        Ok(Self { start, next_seq: first_seq, declared: Declared::default(), frames })
     }
 
     /// Returns the sequence number that the next entry must have.
@@ -28,12 +28,12 @@ impl EntryDecoder {
 
     /// Decodes a whole entry, its fixed part included.
     pub(super) fn decode(&mut self, header: &FrameHeader, entry: &[u8]) -> Result<Entry, CodecError> {
-        header.verify(entry, self.seed)?;
+        header.verify(entry, self.start.seed)?;
         if header.seq != self.next_seq {
             return Err(CodecError::Malformed("a sequence number is out of order"));
         }
         let body = self.frames.body(header, &entry[FRAME_BYTES..])?;
-        let decoded = decode_body(header.seq, body, &mut self.declared)?;
+        let decoded = decode_body((header.seq, self.start.version), body, &mut self.declared)?;
         self.next_seq = self.next_seq.saturating_add(1);
         Ok(decoded)
     }
@@ -43,8 +43,8 @@ impl EntryDecoder {
 /// and what was wrong with the rest.
 pub(super) fn decode_segment(bytes: &[u8]) -> Result<DecodedSegment, CodecError> {
     let decoded = decode_header(bytes)?;
-    let mut decoder = EntryDecoder::new(decoded.seed, decoded.header.first_seq)?;
-    let mut segment = DecodedSegment { entries: Vec::new(), good: decoded.bytes, rest: None };
+    let mut decoder = EntryDecoder::new(decoded.start, decoded.header.first_seq)?;
+    let mut segment = DecodedSegment { entries: Vec::new(), good: decoded.start.offset, rest: None };
     while segment.good < bytes.len() {
         match decode_next(&mut decoder, &bytes[segment.good..]) {
             Ok((entry, length)) => {
@@ -81,7 +81,9 @@ pub fn fuzz_log(data: &[u8]) {
     if let Ok(segment) = decode_segment(data) {
         assert!(segment.good <= data.len(), "a decoder read past its input");
     }
-    if let Ok(entry) = decode_body(1, data, &mut Declared::default()) {
-        assert!(entry.samples() <= data.len(), "more samples than bytes");
+    for version in 1..=VERSION {
+        if let Ok(entry) = decode_body((1, version), data, &mut Declared::default()) {
+            assert!(entry.samples() <= data.len(), "more samples than bytes");
+        }
     }
 }

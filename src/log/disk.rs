@@ -106,8 +106,8 @@ impl DiskLog {
         Ok((log, recovered))
     }
 
-    /// Writes the samples and makes them durable, as one entry, or as several where there are many; returns the
-    /// last sequence number. Writes without samples leave no entry.
+    /// Writes what is given and makes it durable, as one entry, or as several where there are many; returns the
+    /// last sequence number. Writes of nothing leave no entry.
     ///
     /// After an error none of the samples may be acknowledged. Some may be in the log all the same. The segment
     /// takes no more entries; the next append opens a new one and goes on with the next sequence number that is
@@ -126,12 +126,12 @@ impl DiskLog {
 
     fn append_all(&mut self, writes: &[TenantWrite<'_>]) -> Result<(), LogError> {
         for write in writes {
-            let mut rest = write.samples;
+            let mut rest = *write;
             while !rest.is_empty() {
                 if self.open.is_none() {
                     self.open = Some(self.create_segment()?);
                 }
-                rest = &rest[self.encode(write, rest)?..];
+                rest = self.encode(&rest)?;
                 if self.body.len() >= BODY_BYTES_TARGET || !rest.is_empty() {
                     self.commit()?;
                 }
@@ -140,13 +140,10 @@ impl DiskLog {
         if self.body.is_empty() { Ok(()) } else { self.commit() }
     }
 
-    fn encode(
-        &mut self,
-        write: &TenantWrite<'_>,
-        samples: &[super::LoggedSample],
-    ) -> Result<usize, LogError> {
-        let Some(open) = &mut self.open else { return Ok(0) };
-        encode_group(write, samples, &mut open.declared, BODY_BYTES_TARGET, &mut self.body).map_err(|e| {
+    /// Encodes as much as an entry takes and returns the rest.
+    fn encode<'a>(&mut self, write: &TenantWrite<'a>) -> Result<TenantWrite<'a>, LogError> {
+        let Some(open) = &mut self.open else { return Ok(*write) };
+        encode_group(write, &mut open.declared, BODY_BYTES_TARGET, &mut self.body).map_err(|e| {
             LogError::LabelsTooLarge {
                 tenant: write.tenant.to_string(),
                 bytes: e.bytes,

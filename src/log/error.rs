@@ -68,8 +68,10 @@ pub enum LogError {
         /// The newest version that can be read.
         readable: u16,
     },
-    /// A series has more label bytes than an entry may hold.
-    #[error("a series of tenant {tenant} has {bytes} bytes of labels, the log takes at most {allowed}")]
+    /// A label set, histogram or metadata entry has more bytes than an entry may hold.
+    #[error(
+        "a label set, histogram or metadata entry of tenant {tenant} has {bytes} bytes, the log takes at most {allowed}"
+    )]
     LabelsTooLarge {
         /// The tenant.
         tenant: String,

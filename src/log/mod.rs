@@ -21,6 +21,7 @@
 //! - A position that `append` returned is durable, and so are all before it.
 //! - After a failed write or fsync a file takes no more entries. The next segment records up to where it is good.
 //! - A segment stands alone: a series is declared again, with its labels, in each segment that has samples of it.
+//!   Metadata is not repeated: it stands once in the segments between two cuts, which are released together.
 //! - A segment names the one before it, where that one ended, and its last sequence number, across epochs too.
 //!   Segments are deleted oldest first, so that a missing one is told from a released one.
 //! - Nothing is skipped silently. Damage and missing segments refuse the start, unless `skip_damaged` is set, which
@@ -51,6 +52,7 @@ mod kind;
 pub mod object;
 mod recovery;
 mod replay;
+mod sections;
 mod segment;
 mod series_set;
 
@@ -67,7 +69,7 @@ pub use files::{LogFile, LogFiles, OsFiles};
 pub use kind::Log;
 pub use replay::{RecoveredSegment, SegmentReader, Skipped};
 
-use crate::model::{Labels, Sample, TenantId};
+use crate::model::{Exemplar, HistogramSample, Labels, MetadataEntry, Sample, TenantId};
 
 /// What can be set about the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,15 +95,50 @@ pub struct LoggedSample {
     pub sample: Sample,
 }
 
-/// Samples of one tenant that are to be logged.
+/// A native histogram and the number of its series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedHistogram {
+    /// The series' number.
+    pub series: u32,
+    /// The sample.
+    pub sample: HistogramSample,
+}
+
+/// An exemplar and the number of its series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedExemplar {
+    /// The series' number.
+    pub series: u32,
+    /// The exemplar.
+    pub exemplar: Exemplar,
+}
+
+/// What is to be logged of one tenant.
 #[derive(Clone, Copy)]
 pub struct TenantWrite<'a> {
     /// The tenant.
     pub tenant: &'a TenantId,
-    /// Its samples, in any order.
+    /// Its float samples, in any order.
     pub samples: &'a [LoggedSample],
+    /// Its native histograms, in any order.
+    pub histograms: &'a [LoggedHistogram],
+    /// Its exemplars, in any order.
+    pub exemplars: &'a [LoggedExemplar],
+    /// Its metadata.
+    pub metadata: &'a [MetadataEntry],
     /// Returns the labels of a series; asked for series that the open segment has not declared.
     pub labels: &'a dyn Fn(u32) -> Labels,
+}
+
+impl TenantWrite<'_> {
+    /// Returns whether there is nothing to log.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+            && self.histograms.is_empty()
+            && self.exemplars.is_empty()
+            && self.metadata.is_empty()
+    }
 }
 
 impl fmt::Debug for TenantWrite<'_> {
@@ -109,6 +146,9 @@ impl fmt::Debug for TenantWrite<'_> {
         f.debug_struct("TenantWrite")
             .field("tenant", self.tenant)
             .field("samples", &self.samples.len())
+            .field("histograms", &self.histograms.len())
+            .field("exemplars", &self.exemplars.len())
+            .field("metadata", &self.metadata.len())
             .finish_non_exhaustive()
     }
 }
@@ -123,10 +163,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Returns how many samples it holds.
+    /// Returns how many samples it holds, floats and histograms.
     #[must_use]
     pub fn samples(&self) -> usize {
-        self.tenants.iter().map(|tenant| tenant.samples.len()).sum()
+        self.tenants.iter().map(|tenant| tenant.samples.len() + tenant.histograms.len()).sum()
     }
 }
 
@@ -137,6 +177,12 @@ pub struct TenantEntry {
     pub tenant: TenantId,
     /// Series numbers that mean these labels from here to the end of the segment.
     pub declared: Vec<(u32, Labels)>,
-    /// The samples; every series number was declared here or earlier in the segment.
+    /// The float samples; every series number was declared here or earlier in the segment.
     pub samples: Vec<LoggedSample>,
+    /// The native histograms, of declared series too.
+    pub histograms: Vec<LoggedHistogram>,
+    /// The exemplars, of declared series too.
+    pub exemplars: Vec<LoggedExemplar>,
+    /// The metadata.
+    pub metadata: Vec<MetadataEntry>,
 }

@@ -58,7 +58,7 @@ pub(super) fn recover(
             receiver: segment.header.as_ref().map(|h| h.header.receiver.clone()).unwrap_or_default(),
             last_seq,
             follows: follows(segment),
-            start: segment.header.as_ref().map(|h| (h.bytes as u64, h.seed)),
+            start: segment.header.as_ref().map(|h| h.start),
             end,
             skip_damaged,
         });
@@ -124,7 +124,7 @@ fn find_end(
         }
         return Ok((length, scanned.last_seq));
     };
-    match find_damage(&path, header.seed, scanned.good, length).map_err(LogError::io("read", &path))? {
+    match find_damage(&path, header.start.seed, scanned.good, length).map_err(LogError::io("read", &path))? {
         None if is_last => {
             tracing::warn!(
                 ?path,
@@ -153,13 +153,13 @@ struct Scanned {
 
 /// Follows the entries by checksum and sequence number.
 fn scan(path: &Path, header: &DecodedHeader, length: u64) -> io::Result<Scanned> {
-    let mut frames = FrameReader::open(path, header.bytes as u64, length)?;
+    let mut frames = FrameReader::open(path, header.start.offset as u64, length)?;
     let mut last_seq = header.header.first_seq - 1;
     let error = loop {
         let checked = frames.next().and_then(|frame| match frame {
             None => Ok(false),
             Some((frame, bytes)) => {
-                frame.verify(bytes, header.seed)?;
+                frame.verify(bytes, header.start.seed)?;
                 match frame.seq.checked_sub(1) == Some(last_seq) {
                     true => Ok(true),
                     false => Err(CodecError::Malformed("a sequence number is out of order").into()),

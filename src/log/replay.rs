@@ -9,7 +9,7 @@ use super::decode::EntryDecoder;
 use super::directory::{SegmentName, keep_damaged};
 use super::error::{CodecError, LogError};
 use super::frame::{FRAME_BYTES, FrameHeader};
-use super::segment::SegmentLink;
+use super::segment::{EntriesStart, SegmentLink, VERSION};
 use crate::model::Ulid;
 
 const READ_BYTES: usize = 1 << 20;
@@ -22,8 +22,8 @@ pub struct RecoveredSegment {
     pub(super) receiver: String,
     pub(super) last_seq: u64,
     pub(super) follows: Option<(Ulid, u64)>,
-    /// Where its entries start, and the seed of their checksums; unknown where the header is damaged.
-    pub(super) start: Option<(u64, u32)>,
+    /// Where and how its entries start; unknown where the header is damaged.
+    pub(super) start: Option<EntriesStart>,
     /// Where it ended when its writer or recovery closed it.
     pub(super) end: u64,
     pub(super) skip_damaged: bool,
@@ -101,9 +101,10 @@ impl RecoveredSegment {
     /// The file cannot be opened.
     pub fn entries(&self) -> Result<SegmentReader, LogError> {
         let path = self.path();
-        let (start, seed) = self.start.unwrap_or((0, 0));
-        let frames = FrameReader::open(&path, start, self.end).map_err(LogError::io("open", &path))?;
-        let decoder = EntryDecoder::new(seed, self.name.first_seq).map_err(|e| e.at(&path, 0))?;
+        let start = self.start.unwrap_or(EntriesStart { offset: 0, seed: 0, version: VERSION });
+        let frames = FrameReader::open(&path, start.offset as u64, self.end);
+        let frames = frames.map_err(LogError::io("open", &path))?;
+        let decoder = EntryDecoder::new(start, self.name.first_seq).map_err(|e| e.at(&path, 0))?;
         Ok(SegmentReader { segment: self.clone(), path, frames, decoder, ended: false, skipped: None })
     }
 }

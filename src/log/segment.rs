@@ -4,8 +4,8 @@ use super::bytes::Reader;
 use super::error::CodecError;
 use crate::model::Ulid;
 
-/// The format version that is written, and the newest that is read.
-pub(super) const VERSION: u16 = 1;
+/// The format version that is written, and the newest that is read. Version 1 had float samples only.
+pub(super) const VERSION: u16 = 2;
 /// The longest receiver name.
 pub(super) const RECEIVER_BYTES_MAX: usize = 255;
 /// The header's length but for the receiver's name.
@@ -34,12 +34,22 @@ pub(super) struct SegmentHeader {
     pub(super) previous: Option<SegmentLink>,
 }
 
-/// A header as read: its length, and the checksum that seeds those of its entries.
+/// A header as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DecodedHeader {
     pub(super) header: SegmentHeader,
-    pub(super) bytes: usize,
+    pub(super) start: EntriesStart,
+}
+
+/// Where and how the entries of a segment start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EntriesStart {
+    /// The length of the header.
+    pub(super) offset: usize,
+    /// The checksum of the header, which seeds those of the entries.
     pub(super) seed: u32,
+    /// The version of the format.
+    pub(super) version: u16,
 }
 
 impl SegmentHeader {
@@ -74,7 +84,7 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<DecodedHeader, CodecError> {
         return Err(CodecError::Malformed("this is not a log segment"));
     }
     let version = reader.u16()?;
-    if version != VERSION {
+    if version == 0 || version > VERSION {
         return Err(CodecError::Version(version));
     }
     let epoch = Ulid(reader.u128_be()?);
@@ -94,7 +104,7 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<DecodedHeader, CodecError> {
         .map_err(|_| CodecError::Malformed("the receiver name is not UTF-8"))?
         .to_owned();
     let header = SegmentHeader { epoch, receiver, first_seq, previous };
-    Ok(DecodedHeader { header, bytes: covered + 4, seed })
+    Ok(DecodedHeader { header, start: EntriesStart { offset: covered + 4, seed, version } })
 }
 
 fn decode_link(reader: &mut Reader<'_>) -> Result<Option<SegmentLink>, CodecError> {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{ErrorKind, Ulid};
+use crate::model::tests::made::{any_exemplar, any_histogram, any_metadata};
+use crate::model::{ErrorKind, Histogram, Metadata, NativeHistogram, Span, Ulid};
 
 pub(super) const TENANT: &str = "team-a";
 
@@ -21,6 +22,15 @@ pub(super) fn labels(number: u32) -> Labels {
 
 pub(super) fn sample(series: u32, ts_ms: i64, value: f64) -> LoggedSample {
     LoggedSample { series, sample: Sample::new(ts_ms, value) }
+}
+
+/// A write of floats only.
+pub(super) fn floats<'a>(
+    tenant: &'a TenantId,
+    samples: &'a [LoggedSample],
+    labels: &'a dyn Fn(u32) -> Labels,
+) -> TenantWrite<'a> {
+    TenantWrite { tenant, samples, histograms: &[], exemplars: &[], metadata: &[], labels }
 }
 
 pub(super) fn small_segments(bytes: u64) -> LogSettings {
@@ -81,7 +91,7 @@ pub(super) fn try_open(
 
 pub(super) fn append(log: &mut DiskLog, samples: &[LoggedSample]) -> Result<u64, LogError> {
     let tenant = TenantId::new(TENANT).unwrap();
-    log.append(&[TenantWrite { tenant: &tenant, samples, labels: &labels }])
+    log.append(&[floats(&tenant, samples, &labels)])
 }
 
 /// Replays everything and returns, per tenant, the samples with their labels, in log order.
@@ -115,14 +125,105 @@ pub(super) fn replayed_times(segments: &[RecoveredSegment]) -> Result<Vec<i64>, 
     Ok(replay(segments)?.into_values().flatten().map(|(_, s)| s.ts_ms).collect())
 }
 
+/// All kinds of one tenant, with the labels in place of the numbers.
+#[derive(Debug, Default, PartialEq)]
+struct Contents {
+    samples: Vec<(Labels, Sample)>,
+    histograms: Vec<(Labels, HistogramSample)>,
+    exemplars: Vec<(Labels, Exemplar)>,
+    metadata: Vec<MetadataEntry>,
+}
+
+/// One write as it is made up.
+#[derive(Debug, Clone, Default)]
+struct MadeWrite {
+    samples: Vec<LoggedSample>,
+    histograms: Vec<LoggedHistogram>,
+    exemplars: Vec<LoggedExemplar>,
+    metadata: Vec<MetadataEntry>,
+}
+
+impl MadeWrite {
+    fn write<'a>(&'a self, tenant: &'a TenantId) -> TenantWrite<'a> {
+        TenantWrite {
+            histograms: &self.histograms,
+            exemplars: &self.exemplars,
+            metadata: &self.metadata,
+            ..floats(tenant, &self.samples, &labels)
+        }
+    }
+
+    fn put_into(&self, contents: &mut Contents) {
+        contents.samples.extend(self.samples.iter().map(|s| (labels(s.series), s.sample)));
+        contents.histograms.extend(self.histograms.iter().map(|h| (labels(h.series), h.sample.clone())));
+        contents.exemplars.extend(self.exemplars.iter().map(|e| (labels(e.series), e.exemplar.clone())));
+        contents.metadata.extend(self.metadata.iter().cloned());
+    }
+}
+
+/// Replays all kinds of all tenants, in log order.
+fn replay_all(segments: &[RecoveredSegment]) -> BTreeMap<TenantId, Contents> {
+    let mut all: BTreeMap<TenantId, Contents> = BTreeMap::new();
+    for segment in segments {
+        let mut declared: BTreeMap<TenantId, BTreeMap<u32, Labels>> = BTreeMap::new();
+        for entry in segment.entries().unwrap() {
+            for tenant in entry.unwrap().tenants {
+                let known = declared.entry(tenant.tenant.clone()).or_default();
+                known.extend(tenant.declared);
+                let contents = all.entry(tenant.tenant).or_default();
+                contents.samples.extend(tenant.samples.iter().map(|s| (known[&s.series].clone(), s.sample)));
+                let histograms = tenant.histograms.into_iter();
+                contents.histograms.extend(histograms.map(|h| (known[&h.series].clone(), h.sample)));
+                let exemplars = tenant.exemplars.into_iter();
+                contents.exemplars.extend(exemplars.map(|e| (known[&e.series].clone(), e.exemplar)));
+                contents.metadata.extend(tenant.metadata);
+            }
+        }
+    }
+    all
+}
+
+fn any_number() -> impl Strategy<Value = u32> {
+    prop_oneof![0u32..40, any::<u32>()]
+}
+
+fn any_time() -> impl Strategy<Value = i64> {
+    prop_oneof![1_700_000_000_000i64..1_700_000_100_000, any::<i64>()]
+}
+
 fn any_sample() -> impl Strategy<Value = LoggedSample> {
-    let number = prop_oneof![0u32..40, any::<u32>()];
-    let time = prop_oneof![1_700_000_000_000i64..1_700_000_100_000, any::<i64>()];
     let start = prop_oneof![3 => Just(0i64), 1 => any::<i64>()];
-    (number, time, any::<u64>(), start).prop_map(|(series, ts_ms, bits, start_ms)| LoggedSample {
+    (any_number(), any_time(), any::<u64>(), start).prop_map(|(series, ts_ms, bits, start_ms)| LoggedSample {
         series,
         sample: Sample { ts_ms, value: f64::from_bits(bits), start_ms },
     })
+}
+
+fn any_write() -> impl Strategy<Value = MadeWrite> {
+    let histogram = (any_number(), any_histogram(any_time()));
+    let exemplar = (any_number(), any_exemplar(any_time()));
+    let metadata = ("[a-z]{1,8}", any_time(), any_metadata());
+    (
+        prop::collection::vec(any_sample(), 0..30),
+        prop::collection::vec(
+            histogram.prop_map(|(series, sample)| LoggedHistogram { series, sample }),
+            0..4,
+        ),
+        prop::collection::vec(
+            exemplar.prop_map(|(series, exemplar)| LoggedExemplar { series, exemplar }),
+            0..4,
+        ),
+        prop::collection::vec(
+            metadata.prop_map(|(family, since_ms, metadata)| MetadataEntry { family, since_ms, metadata }),
+            0..3,
+        ),
+        0u8..4,
+    )
+        .prop_map(|(samples, histograms, exemplars, metadata, kinds)| match kinds {
+            0 => MadeWrite { samples, ..MadeWrite::default() },
+            1 => MadeWrite { histograms, metadata, ..MadeWrite::default() },
+            _ => MadeWrite { samples, histograms, exemplars, metadata },
+        })
 }
 
 proptest! {
@@ -130,26 +231,25 @@ proptest! {
 
     #[test]
     fn any_batches_come_back_after_a_restart(
-        appends in prop::collection::vec(
-            prop::collection::vec((0usize..3, prop::collection::vec(any_sample(), 0..30)), 0..4), 1..8),
+        appends in prop::collection::vec(prop::collection::vec((0usize..3, any_write()), 0..4), 1..8),
         segment_bytes_max in 100u64..4_000,
         cuts in any::<u8>(),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let tenants = ["a", "team-b", "c.d"].map(|name| TenantId::new(name).unwrap());
-        let mut expected: BTreeMap<TenantId, Vec<(Labels, Sample)>> = BTreeMap::new();
+        let mut expected: BTreeMap<TenantId, Contents> = BTreeMap::new();
         let (mut log, _) = open(dir.path(), 1, small_segments(segment_bytes_max));
-        for (i, batches) in appends.iter().enumerate() {
-            let writes: Vec<_> = batches.iter().map(|(tenant, samples)| {
-                let samples_with_labels = samples.iter().map(|s| (labels(s.series), s.sample));
-                if !samples.is_empty() {
-                    expected.entry(tenants[*tenant].clone()).or_default().extend(samples_with_labels);
+        for (i, made) in appends.iter().enumerate() {
+            let writes: Vec<_> = made.iter().map(|(tenant, made)| {
+                let write = made.write(&tenants[*tenant]);
+                if !write.is_empty() {
+                    made.put_into(expected.entry(tenants[*tenant].clone()).or_default());
                 }
-                TenantWrite { tenant: &tenants[*tenant], samples, labels: &labels }
+                write
             }).collect();
             let before = log.last_seq();
             let seq = log.append(&writes).unwrap();
-            let empty = batches.iter().all(|(_, samples)| samples.is_empty());
+            let empty = writes.iter().all(TenantWrite::is_empty);
             prop_assert_eq!(seq, before + u64::from(!empty));
             if cuts & (1 << i) != 0 {
                 log.start_segment();
@@ -159,8 +259,44 @@ proptest! {
         drop(log);
         let (log, segments) = open(dir.path(), 2, LogSettings::default());
         prop_assert_eq!(log.bytes(), bytes);
-        prop_assert_eq!(replay(&segments).unwrap(), expected);
+        prop_assert_eq!(replay_all(&segments), expected);
     }
+}
+
+#[test]
+fn a_large_append_of_other_kinds_is_split_and_comes_back_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let tenant = TenantId::new(TENANT).unwrap();
+    let noise = |n: u32| i64::from(n.wrapping_mul(2_654_435_761));
+    let histogram = |n: u32| Histogram {
+        count: u64::from(n),
+        positive_spans: vec![Span { offset: 0, length: 400 }],
+        positive_buckets: (0..400).map(|i| noise(n * 400 + i)).collect(),
+        ..Histogram::default()
+    };
+    let sample = |n| HistogramSample {
+        ts_ms: i64::from(n),
+        start_ms: 0,
+        histogram: NativeHistogram::Int(Box::new(histogram(n))),
+    };
+    let exemplar = |n: u32| Exemplar { labels: labels(n), value: f64::from(n), ts_ms: noise(n) };
+    let help = |n: u32| Metadata { help: "h".repeat(n as usize % 1_000), ..Metadata::default() };
+    let made = MadeWrite {
+        samples: vec![self::sample(7, 1, 1.0)],
+        histograms: (0..5_000).map(|n| LoggedHistogram { series: n % 9, sample: sample(n) }).collect(),
+        exemplars: (0..60_000).map(|n| LoggedExemplar { series: n % 5, exemplar: exemplar(n) }).collect(),
+        metadata: (0..6_000)
+            .map(|n| MetadataEntry { family: n.to_string(), since_ms: 1, metadata: help(n) })
+            .collect(),
+    };
+    let (mut log, _) = open(dir.path(), 1, LogSettings::default());
+    let seq = log.append(&[made.write(&tenant)]).unwrap();
+    assert!(seq > 3, "{seq}");
+    drop(log);
+    let (_log, segments) = open(dir.path(), 2, LogSettings::default());
+    let mut expected = Contents::default();
+    made.put_into(&mut expected);
+    assert_eq!(replay_all(&segments), BTreeMap::from([(tenant, expected)]));
 }
 
 #[test]
@@ -190,7 +326,7 @@ fn labels_over_the_limit_are_refused_and_the_log_goes_on() {
         _ => labels(n),
     };
     let samples = [sample(0, 1, 1.0), sample(1, 1, 1.0)];
-    let error = log.append(&[TenantWrite { tenant: &tenant, samples: &samples, labels: &huge }]).unwrap_err();
+    let error = log.append(&[floats(&tenant, &samples, &huge)]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(append(&mut log, &[sample(0, 5, 1.0)]).unwrap(), 1);
     drop(log);

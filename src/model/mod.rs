@@ -15,6 +15,7 @@ mod duration;
 mod error;
 mod exemplar;
 mod histogram;
+mod histogram_check;
 mod instant;
 mod labels;
 mod matcher;
@@ -27,7 +28,7 @@ mod tenant;
 mod time;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use block_kind::BlockKind;
 pub use duration::{DurationError, format_duration_ms, parse_duration_ms};
@@ -37,6 +38,7 @@ pub use histogram::{
     CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, HistogramSample, NativeHistogram, Span,
     normalize_histograms,
 };
+pub use histogram_check::HistogramError;
 pub use instant::{InstantError, parse_instant_ms};
 pub use labels::{LabelError, Labels, LabelsIter, METRIC_NAME, encode_label};
 pub use matcher::{MatchKind, Matcher, MatcherError, match_labels};

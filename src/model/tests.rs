@@ -1,3 +1,5 @@
+pub(crate) mod made;
+
 use super::*;
 
 #[test]

@@ -261,7 +261,7 @@ impl Committer {
     /// Takes the writes that wait behind the first one, and the command that ends them, if one does. Where the log has
     /// a flush interval it goes on until that is over, so that entries begin no closer than that.
     async fn gather(&mut self, first: Waiting, queue: &mut CommandQueue) -> (Vec<Waiting>, Option<Command>) {
-        let mut count = first.batch.samples.len();
+        let mut count = first.batch.samples();
         let mut waiting = vec![first];
         let until = self.entry_began.map(|began| began + self.log.flush_interval());
         let mut ended_by = None;
@@ -275,7 +275,7 @@ impl Committer {
             };
             match next {
                 Some(Command::Write { batch, done }) => {
-                    count += batch.samples.len();
+                    count += batch.samples();
                     waiting.push(Waiting { batch, done });
                 }
                 Some(other) => ended_by = Some(other),
@@ -299,7 +299,7 @@ impl Committer {
             Ok(()) => {
                 crash_point("commit.after_log");
                 for Waiting { batch, done } in waiting {
-                    batch.head.append(batch.samples.iter().map(|l| (l.series, l.sample)));
+                    batch.append_to_head();
                     let _ = done.send(Ok(()));
                 }
             }
@@ -319,16 +319,12 @@ impl Committer {
         let appended = {
             let label_of: Vec<_> =
                 waiting.iter().map(|w| |number: u32| w.batch.head.labels(number)).collect();
-            let writes = waiting.iter().zip(&label_of).map(|(w, labels)| TenantWrite {
-                tenant: w.batch.head.tenant(),
-                samples: &w.batch.samples,
-                labels,
-            });
-            self.log.append(&writes.collect::<Vec<_>>())
+            let writes = waiting.iter().zip(&label_of).map(|(w, labels)| w.batch.write(labels));
+            self.log.append(&writes.collect::<Vec<TenantWrite<'_>>>())
         };
         appended.await?;
         self.metrics.entries.inc();
-        self.metrics.samples.inc_by(waiting.iter().map(|w| w.batch.samples.len() as u64).sum());
+        self.metrics.samples.inc_by(waiting.iter().map(|w| w.batch.samples() as u64).sum());
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::batch::{Batch, BatchRoom, Tally, decode_request};
+use super::batch::{Batch, BatchRoom, Count, Tally, decode_request};
 use super::commit::{Commands, CommitError};
 use super::growth::GrowthFull;
 use super::settings::{IngestSettings, Room, TenantSettings};
@@ -84,7 +84,7 @@ impl WriteError {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DroppedKind {
+struct Kind {
     kind: &'static str,
 }
 
@@ -97,8 +97,9 @@ struct Status {
 struct WriteMetrics {
     requests: Family<Status, Counter>,
     samples: Counter,
+    others: Family<Kind, Counter>,
     refused: Counter,
-    dropped: Family<DroppedKind, Counter>,
+    others_refused: Family<Kind, Counter>,
 }
 
 /// Takes remote-write requests; clones share it.
@@ -138,11 +139,16 @@ impl WriteEndpoint {
                 "Remote-write requests by status",
                 Family::default(),
             ),
-            samples: metrics.register("write_samples", "Samples acknowledged", Counter::default()),
-            refused: metrics.register("write_samples_refused", "Samples refused", Counter::default()),
-            dropped: metrics.register(
-                "write_dropped",
-                "Histograms, exemplars and metadata that came in and are not stored yet",
+            samples: metrics.register("write_samples", "Float samples acknowledged", Counter::default()),
+            others: metrics.register(
+                "write_others",
+                "Histograms, exemplars and metadata entries acknowledged",
+                Family::default(),
+            ),
+            refused: metrics.register("write_samples_refused", "Float samples refused", Counter::default()),
+            others_refused: metrics.register(
+                "write_others_refused",
+                "Histograms, exemplars and metadata entries refused",
                 Family::default(),
             ),
         };
@@ -178,7 +184,7 @@ async fn handle(State(endpoint): State<WriteEndpoint>, request: Request<Body>) -
             if kind.http_status() >= 500 {
                 tracing::warn!(error = error_chain(&error), "a write was not taken");
             }
-            let mut answer = answer(kind.http_status(), 0, error_chain(&error));
+            let mut answer = answer(kind.http_status(), [0; 3], error_chain(&error));
             if let Some(wait) = retry_after(&error) {
                 answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(wait));
             }
@@ -197,18 +203,19 @@ fn retry_after(error: &WriteError) -> Option<&'static str> {
     }
 }
 
-/// Makes an answer with the headers of remote write 2.0, which say exactly what was written.
-fn answer(status: u16, samples_written: u64, text: String) -> Response {
+/// Makes an answer with the headers of remote write 2.0, which say exactly what was written: samples, histograms and
+/// exemplars.
+fn answer(status: u16, written: [u64; 3], text: String) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response =
         if text.is_empty() { status.into_response() } else { (status, text + "\n").into_response() };
-    let headers = response.headers_mut();
-    for (name, written) in [
-        ("x-prometheus-remote-write-samples-written", samples_written),
-        ("x-prometheus-remote-write-histograms-written", 0),
-        ("x-prometheus-remote-write-exemplars-written", 0),
-    ] {
-        headers.insert(name, HeaderValue::from(written));
+    let names = [
+        "x-prometheus-remote-write-samples-written",
+        "x-prometheus-remote-write-histograms-written",
+        "x-prometheus-remote-write-exemplars-written",
+    ];
+    for (name, written) in names.into_iter().zip(written) {
+        response.headers_mut().insert(name, HeaderValue::from(written));
     }
     response
 }
@@ -233,7 +240,7 @@ impl Shared {
         let memory = self.reserve(DECODED_FACTOR * length as u64)?;
         let (mut batch, tally) = self.decode(compressed, protocol, tenant).await?;
         batch.room = Some(BatchRoom { _bytes: bytes, _memory: memory });
-        if !batch.samples.is_empty() {
+        if !batch.is_empty() {
             self.commands.write(batch).await?;
         }
         Ok(tally)
@@ -298,30 +305,36 @@ impl Shared {
 
     /// Answers a request that was read: 204 where all is written, else 400 with what is not and why.
     fn answer(&self, tally: &Tally) -> Response {
-        self.metrics.samples.inc_by(tally.samples_written);
-        self.metrics.refused.inc_by(tally.samples_refused);
-        for (kind, count) in
-            [("histogram", tally.histograms), ("exemplar", tally.exemplars), ("metadata", tally.metadata)]
-        {
-            if count > 0 {
-                self.metrics.dropped.get_or_create(&DroppedKind { kind }).inc_by(count);
+        let Tally { samples, histograms, exemplars, metadata, .. } = tally;
+        self.metrics.samples.inc_by(samples.written);
+        self.metrics.refused.inc_by(samples.refused);
+        for (kind, count) in [("histogram", histograms), ("exemplar", exemplars), ("metadata", metadata)] {
+            if count.written > 0 {
+                self.metrics.others.get_or_create(&Kind { kind }).inc_by(count.written);
+            }
+            if count.refused > 0 {
+                self.metrics.others_refused.get_or_create(&Kind { kind }).inc_by(count.refused);
             }
         }
-        let mut reasons = Vec::new();
-        if let Some(first) = &tally.first_refusal {
-            reasons.push(format!(
-                "{} samples of {} series are refused, {} samples are written; first refusal: {first}",
-                tally.samples_refused, tally.series_refused, tally.samples_written
-            ));
-        }
-        if tally.histograms > 0 {
-            reasons.push(format!(
-                "native histograms are not stored yet: {} histograms are dropped, {} samples are written",
-                tally.histograms, tally.samples_written
-            ));
-        }
-        let status = if reasons.is_empty() { 204 } else { 400 };
-        answer(status, tally.samples_written, reasons.join("; "))
+        let written = [samples.written, histograms.written, exemplars.written];
+        let Some(first) = &tally.first_refusal else { return answer(204, written, String::new()) };
+        let kinds = [
+            ("samples", samples),
+            ("histograms", histograms),
+            ("exemplars", exemplars),
+            ("metadata entries", metadata),
+        ];
+        let said = |count: fn(&Count) -> u64| {
+            let some = kinds.iter().filter(|(_, counts)| count(counts) > 0);
+            let some: Vec<_> = some.map(|(name, counts)| format!("{} {name}", count(counts))).collect();
+            if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
+        };
+        let (refused, kept) = (said(|count| count.refused), said(|count| count.written));
+        let text = format!(
+            "refused: {refused} of {} series; written: {kept}; first refusal: {first}",
+            tally.series_refused
+        );
+        answer(400, written, text)
     }
 }
 

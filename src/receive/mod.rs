@@ -28,6 +28,7 @@
 
 mod batch;
 mod blocks;
+mod builder;
 mod commit;
 mod cut;
 mod endpoint;

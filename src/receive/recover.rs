@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ulid::Ulid;
 
+use super::batch::Parts;
 use super::blocks::CutError;
 use super::commit::CutPoint;
 use super::cut::{CutReport, Cutter};
@@ -134,7 +135,7 @@ async fn replay_segment(
         let entry = entry?;
         for tenant in entry.tenants {
             if known_covered(cutter, &tenant.tenant, epoch, reachable).await? < entry.seq {
-                samples += tenant.samples.len() as u64;
+                samples += (tenant.samples.len() + tenant.histograms.len()) as u64;
                 cutter.positions().replay(&tenant.tenant, epoch, entry.seq);
                 series.append(tenant, heads);
             } else {
@@ -187,8 +188,16 @@ impl SegmentSeries {
 
     pub(super) fn append(&mut self, entry: TenantEntry, heads: &Heads) {
         let (head, numbers) = self.declare(&entry, heads);
+        let TenantEntry { mut samples, mut histograms, mut exemplars, metadata, .. } = entry;
         // The decoder has checked that every number is declared.
-        let samples = entry.samples.iter();
-        head.append(samples.filter_map(|l| Some((*numbers.get(&l.series)?, l.sample))));
+        samples.retain_mut(|logged| renumber(&mut logged.series, numbers));
+        histograms.retain_mut(|logged| renumber(&mut logged.series, numbers));
+        exemplars.retain_mut(|logged| renumber(&mut logged.series, numbers));
+        Parts { samples, histograms, exemplars, metadata }.append_to(head);
     }
+}
+
+/// Puts the head's number in place of the segment's; returns whether there is one.
+fn renumber(series: &mut u32, numbers: &HashMap<u32, u32>) -> bool {
+    numbers.get(series).inspect(|number| *series = **number).is_some()
 }

@@ -1,12 +1,19 @@
 mod rig;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use self::rig::{Rig, series};
+use self::rig::{FullSeries, Held, Rig, series};
+use super::batch::{Batch, Parts};
 use super::{CommandQueue, Committer, CutReport};
-use crate::model::{Labels, STALE_MARKER_BITS, Sample};
+use crate::head::Heads;
+use crate::log::{LoggedExemplar, LoggedHistogram, LoggedSample};
+use crate::model::tests::made::{any_exemplar, any_histogram, any_metadata};
+use crate::model::{
+    Exemplar, Histogram, HistogramSample, Labels, Metadata, MetadataEntry, MetricType, NativeHistogram,
+    STALE_MARKER_BITS, Sample, SeriesData, Span, TenantId, TimeRange, normalize_exemplars, normalize_samples,
+};
 use crate::wire::remote_write::Protocol;
 
 /// What must be readable.
@@ -151,26 +158,202 @@ async fn what_is_not_remote_write_is_refused_with_its_own_status() {
     assert_eq!(node.post("application/x-protobuf", "snappy", "t", huge).await.status, 413);
 }
 
+fn full(name: &str) -> FullSeries {
+    FullSeries {
+        labels: series(&[("__name__", name), ("job", "a")]),
+        samples: Vec::new(),
+        histograms: Vec::new(),
+        exemplars: Vec::new(),
+        metadata: None,
+    }
+}
+
+fn histogram(ts_ms: i64, count: u64) -> HistogramSample {
+    let histogram = Histogram {
+        count,
+        positive_spans: vec![Span { offset: 0, length: 1 }],
+        positive_buckets: vec![2],
+        ..Histogram::default()
+    };
+    HistogramSample { ts_ms, start_ms: 0, histogram: NativeHistogram::Int(Box::new(histogram)) }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metadata_alone_is_success_and_histograms_are_told_with_their_number() {
-    let node = Rig::new().start().await;
-    // WriteRequest {3 metadata {1 type: counter}}: what a Prometheus sends every minute.
-    let metadata = [0x1A, 2, 0x08, 1];
-    let answer = node.write_body(&metadata).await;
-    assert_eq!((answer.status, answer.samples_written), (204, 0), "{}", answer.text);
-    // {1 timeseries {1 label {a="b"}, 2 sample {2 time: now}, 4 histogram {15 time: 5}}}
-    let mut sample = vec![0x10];
-    prost::encoding::encode_varint(rig::NOW_MS as u64, &mut sample);
-    let series = [
-        &[0x0A, 6, 0x0A, 1, b'a', 0x12, 1, b'b', 0x12, sample.len() as u8],
-        &sample[..],
-        &[0x22, 2, 0x78, 5],
+async fn metadata_is_kept_and_logged_only_where_it_says_something_new() {
+    let node = Rig::keeping_heads().start().await;
+    let counter = Metadata { kind: MetricType::Counter, help: "Requests.".to_owned(), unit: String::new() };
+    let said = [FullSeries { metadata: Some(counter.clone()), ..full("requests_total") }];
+    for (protocol, samples) in [(Protocol::V1, 0), (Protocol::V1, 0), (Protocol::V2, 1)] {
+        let before = node.log_bytes();
+        let mut said = said.clone();
+        said[0].samples = vec![Sample::new(rig::NOW_MS, 1.0); samples];
+        let answer = node.write_full(protocol, &said).await;
+        assert_eq!((answer.status, answer.samples_written), (204, samples as u64), "{}", answer.text);
+        let expected = BTreeSet::from([("requests_total".to_owned(), counter.clone())]);
+        assert_eq!(node.held().metadata, expected);
+        let first = before == 0;
+        assert_eq!(node.log_bytes() > before, first || samples > 0, "only what is new is logged");
+    }
+    let changed = Metadata { help: "All requests.".to_owned(), ..counter };
+    node.write_full(Protocol::V1, &[FullSeries { metadata: Some(changed), ..full("requests_total") }]).await;
+    assert_eq!(node.held().metadata.len(), 2, "both are its history");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_histogram_is_refused_with_its_reason_and_the_rest_is_counted_exactly() {
+    let node = Rig::keeping_heads().start().await;
+    let late = rig::NOW_MS - 8 * 86_400_000;
+    let exemplar = |ts_ms| Exemplar { labels: series(&[("trace_id", "1")]), value: 1.0, ts_ms };
+    let batch = [
+        FullSeries { samples: vec![Sample::new(rig::NOW_MS, 1.0)], ..full("up") },
+        FullSeries {
+            histograms: vec![histogram(rig::NOW_MS, 3), histogram(rig::NOW_MS, 2), histogram(late, 2)],
+            exemplars: vec![exemplar(rig::NOW_MS), exemplar(late), exemplar(rig::NOW_MS + 1)],
+            ..full("rpc")
+        },
     ];
-    let series = series.concat();
-    let answer = node.write_body(&[&[0x0A, series.len() as u8], &series[..]].concat()).await;
-    assert_eq!((answer.status, answer.samples_written), (400, 1), "{}", answer.text);
-    assert!(answer.text.contains("1 histograms"), "{}", answer.text);
-    assert_eq!(node.read_all().await.len(), 1, "the float is kept");
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let answer = node.write_full(protocol, &batch).await;
+        assert_eq!(answer.status, 400);
+        let written = (answer.samples_written, answer.histograms_written, answer.exemplars_written);
+        assert_eq!(written, (1, 1, 2));
+        assert!(answer.text.contains("2 histograms, 1 exemplars of"), "{}", answer.text);
+        assert!(answer.text.contains("rpc") && answer.text.contains("count says 3"), "{}", answer.text);
+    }
+    let held = node.held();
+    assert_eq!(held.series[&batch[1].labels].histograms, [histogram(rig::NOW_MS, 2)]);
+    assert_eq!(held.exemplars[&batch[1].labels].len(), 2);
+}
+
+#[derive(Debug, Clone)]
+enum KindStep {
+    Write(Protocol, Vec<FullSeries>),
+    Crash,
+}
+
+fn any_full() -> impl Strategy<Value = FullSeries> {
+    let times = || (0i64..40).prop_map(|at| rig::NOW_MS - at * 2_000_000);
+    (
+        prop::sample::select(four_series()),
+        prop::collection::vec(any_sample(), 0..9),
+        prop::collection::vec(any_histogram(times()), 0..5),
+        prop::collection::vec(any_exemplar(times()), 0..3),
+        prop::option::of(any_metadata()),
+    )
+        .prop_map(|(labels, samples, histograms, exemplars, metadata)| FullSeries {
+            labels,
+            samples,
+            histograms,
+            exemplars,
+            metadata,
+        })
+        .prop_filter("2.0 wants something in every series", |one| {
+            !(one.samples.is_empty() && one.histograms.is_empty() && one.exemplars.is_empty())
+        })
+}
+
+fn any_kind_step() -> impl Strategy<Value = KindStep> {
+    let protocol = prop_oneof![Just(Protocol::V1), Just(Protocol::V2)];
+    let written = prop::collection::vec(any_full(), 1..6);
+    prop_oneof![
+        4 => (protocol, written).prop_map(|(protocol, written)| KindStep::Write(protocol, written)),
+        1 => Just(KindStep::Crash),
+    ]
+}
+
+/// Puts what a request holds into what the heads must hold.
+fn expect(held: &mut Held, protocol: Protocol, written: &[FullSeries]) {
+    for one in written {
+        let mut data = SeriesData::floats(one.samples.clone());
+        data.histograms.clone_from(&one.histograms);
+        if protocol == Protocol::V1 {
+            data.histograms.iter_mut().for_each(|sample| sample.start_ms = 0);
+        }
+        normalize_samples(&mut data.samples);
+        if !data.is_empty() {
+            let known = held.series.entry(one.labels.clone()).or_default();
+            *known = SeriesData::merge(vec![std::mem::take(known), data]);
+        }
+        if !one.exemplars.is_empty() {
+            let known = held.exemplars.entry(one.labels.clone()).or_default();
+            known.extend(one.exemplars.iter().cloned());
+            normalize_exemplars(known);
+        }
+        let name = one.labels.metric_name();
+        let told = protocol == Protocol::V1 || one.metadata != Some(Metadata::default());
+        if let Some(metadata) = one.metadata.clone().filter(|_| told && !name.is_empty()) {
+            held.metadata.insert((name.to_owned(), metadata));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn every_kind_over_requests_and_crashes_comes_back_from_the_log(
+        steps in prop::collection::vec(any_kind_step(), 1..8),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let rig = Rig::keeping_heads();
+            let (mut node, mut held) = (rig.start().await, Held::default());
+            for step in steps {
+                match step {
+                    KindStep::Write(protocol, written) => {
+                        let answer = node.write_full(protocol, &written).await;
+                        let histograms: usize = written.iter().map(|one| one.histograms.len()).sum();
+                        let exemplars: usize = written.iter().map(|one| one.exemplars.len()).sum();
+                        let told = (answer.histograms_written, answer.exemplars_written);
+                        assert_eq!(told, (histograms as u64, exemplars as u64), "{}", answer.text);
+                        // 1.0 metadata of a series without a name has no family and is refused.
+                        let nameless = |one: &FullSeries| one.labels.metric_name().is_empty();
+                        let refused = protocol == Protocol::V1
+                            && written.iter().any(|one| nameless(one) && one.metadata.is_some());
+                        assert_eq!(answer.status, if refused { 400 } else { 204 }, "{}", answer.text);
+                        expect(&mut held, protocol, &written);
+                    }
+                    KindStep::Crash => {
+                        node.crash().await;
+                        node = rig.start().await;
+                    }
+                }
+                assert_eq!(node.held(), held);
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_while_a_cut_freezes_its_head_moves_to_the_next_with_all_kinds() {
+    let heads = Heads::new();
+    let tenant = TenantId::new("t").unwrap();
+    let head = heads.active(&tenant);
+    let _other = head.resolve(&[series(&[("first", "1")])]);
+    let labels = series(&[("__name__", "rpc")]);
+    let number = head.resolve(std::slice::from_ref(&labels))[0];
+    let parts = Parts {
+        samples: vec![LoggedSample { series: number, sample: Sample::new(1, 1.0) }],
+        histograms: vec![LoggedHistogram { series: number, sample: histogram(2, 2) }],
+        exemplars: vec![LoggedExemplar {
+            series: number,
+            exemplar: Exemplar { labels: Labels::empty(), value: 1.0, ts_ms: 3 },
+        }],
+        metadata: vec![MetadataEntry {
+            family: "rpc".to_owned(),
+            since_ms: 4,
+            metadata: Metadata::default(),
+        }],
+    };
+    let mut batch = Batch { head, parts, room: None };
+    let _ = heads.freeze();
+    batch.rebase(&heads);
+    batch.append_to_head();
+    let head = heads.active(&tenant);
+    let found = head.select(&[], TimeRange::ALL);
+    assert_eq!((found.len(), &found[0].labels), (1, &labels));
+    assert_eq!(head.read(&[found[0].series], TimeRange::ALL)[0].len(), 2);
+    assert_eq!(head.exemplars(&[], TimeRange::ALL)[0].0, labels);
+    assert_eq!(head.metadata().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -83,6 +83,13 @@ impl<'a> Cursor<'a> {
         Err(self.refuse("a number is cut off or longer than ten bytes"))
     }
 
+    /// Reads a number whose sign is folded into its lowest bit.
+    #[inline]
+    pub(super) fn zigzag(&mut self) -> Result<i64, Malformed> {
+        let folded = self.varint()?;
+        Ok((folded >> 1).cast_signed() ^ -((folded & 1).cast_signed()))
+    }
+
     /// Reads eight bytes.
     #[inline]
     pub(super) fn fixed64(&mut self) -> Result<u64, Malformed> {

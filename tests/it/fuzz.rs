@@ -203,6 +203,13 @@ fn the_catalog_decoder_stands_any_bytes() {
 }
 
 #[test]
+fn rows_of_histograms_stand_any_lists() {
+    let corpus: Vec<Vec<u8>> =
+        (0..8u8).map(|seed| (0..=255u8).map(|i| i.wrapping_mul(seed * 2 + 1)).collect()).collect();
+    drive("fuzz_histogram_rows", &corpus, |bytes| bytes, perennial::block::fuzz_histogram_rows);
+}
+
+#[test]
 fn the_archive_decoders_stand_any_bytes() {
     let compress = |bytes: Vec<u8>| zstd::encode_all(bytes.as_slice(), 1).unwrap();
     let unpack = |objects: &[Vec<u8>]| -> Vec<Vec<u8>> {

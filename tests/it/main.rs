@@ -12,6 +12,7 @@ mod faults;
 mod fuzz;
 mod generated;
 mod kill;
+mod kinds_sql;
 mod object_store;
 mod peers;
 mod properties;

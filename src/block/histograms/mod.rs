@@ -20,6 +20,7 @@
 //!   single sample has more.
 
 mod buffer;
+mod fuzz;
 mod layout;
 mod matrix;
 mod read;
@@ -31,6 +32,7 @@ mod writer;
 pub(super) mod tests;
 
 use buffer::HistogramBuffer;
+pub use fuzz::fuzz_histogram_rows;
 pub use row::HistogramRun;
 use row::split_rows;
 pub(super) use schema::arrow_schema;

@@ -29,7 +29,7 @@ impl BlockReader {
         let first = 1 + self.0.label_columns.len() + FIXED_BEFORE_LAYOUT;
         let columns = first..first + LAYOUT_AND_SAMPLES;
         let append = |_: &Part, batch: RecordBatch, rows: &mut Vec<Vec<HistogramSample>>| {
-            append_rows(&batch, rows).ok_or_else(|| {
+            append_rows(batch.columns(), batch.num_rows(), rows).ok_or_else(|| {
                 BlockError::Footer("the lists of a row with histograms contradict each other".to_owned())
             })
         };
@@ -39,9 +39,13 @@ impl BlockReader {
 }
 
 /// Appends a batch's rows; `None` where its columns contradict each other.
-fn append_rows(batch: &RecordBatch, rows: &mut Vec<Vec<HistogramSample>>) -> Option<()> {
-    for row in 0..batch.num_rows() {
-        rows.push(Row::new(batch.columns(), row)?.samples()?);
+pub(super) fn append_rows(
+    columns: &[ArrayRef],
+    batch_rows: usize,
+    rows: &mut Vec<Vec<HistogramSample>>,
+) -> Option<()> {
+    for row in 0..batch_rows {
+        rows.push(Row::new(columns, row)?.samples()?);
     }
     Some(())
 }

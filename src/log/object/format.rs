@@ -11,6 +11,8 @@ use crate::model::{Labels, Ulid};
 
 /// The format version that is written, and the newest that is read.
 pub(in super::super) const VERSION: u16 = 1;
+/// The layout of the bodies in it: that of segments of this version.
+const BODY_VERSION: u16 = 2;
 /// The longest name of a receiver.
 pub(in super::super) const NAME_BYTES_MAX: usize = 255;
 /// The most bytes of external labels.
@@ -177,7 +179,7 @@ impl DecodedObject {
         if header.seq != seq {
             return Err(CodecError::Malformed("the sequence numbers contradict each other"));
         }
-        decode_body(seq, frames.body(&header, &frame[FRAME_BYTES..])?, declared)
+        decode_body((seq, BODY_VERSION), frames.body(&header, &frame[FRAME_BYTES..])?, declared)
     }
 }
 

@@ -210,15 +210,14 @@ impl ObjectLog {
     fn stage_all(&mut self, writes: &[TenantWrite<'_>]) -> Result<(), LogError> {
         let mut body = Vec::new();
         for write in writes {
-            let mut rest = write.samples;
+            let mut rest = *write;
             while !rest.is_empty() {
-                let taken = encode_group(write, rest, &mut self.declared, BODY_BYTES_TARGET, &mut body);
-                let taken = taken.map_err(|e| LogError::LabelsTooLarge {
+                let left = encode_group(&rest, &mut self.declared, BODY_BYTES_TARGET, &mut body);
+                rest = left.map_err(|e| LogError::LabelsTooLarge {
                     tenant: write.tenant.to_string(),
                     bytes: e.bytes,
                     allowed: LABELS_BYTES_MAX,
                 })?;
-                rest = &rest[taken..];
                 if body.len() >= BODY_BYTES_TARGET || !rest.is_empty() {
                     self.staged.push(std::mem::take(&mut body));
                 }

@@ -182,7 +182,7 @@ proptest! {
         let synced = synced.min(entries - 1).max(entries.saturating_sub(1));
         let from = if synced == 0 { 0 } else { lengths[synced - 1] };
         let (probe, segments) = open(dir.path(), 1, LogSettings::default());
-        let header = segments[0].start.unwrap().0;
+        let header = segments[0].start.unwrap().offset as u64;
         let path = segments[0].path();
         drop(probe);
         let from = from.max(header);

@@ -1,4 +1,4 @@
-//! The bytes: what version 1 is, and decoders against bytes of any kind.
+//! The bytes: what versions 1 and 2 are, and decoders against bytes of any kind.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,10 @@ use super::super::decode::decode_segment;
 use super::super::frame::{BODY_BYTES_MAX, ENTRY_BYTES_MAX, FRAME_BYTES};
 use super::super::segment::{SegmentHeader, SegmentLink, decode_header};
 use super::*;
-use crate::model::STALE_MARKER_BITS;
+use crate::model::{
+    CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Metadata, MetricType, NativeHistogram,
+    STALE_MARKER_BITS, Span,
+};
 use crate::runtime::random_from_seed;
 
 fn fixture(name: &str) -> PathBuf {
@@ -31,13 +34,66 @@ fn write_example(dir: &std::path::Path) -> PathBuf {
         sample(1, i64::MIN, f64::INFINITY),
     ];
     let second = [counter(1_700_000_001_000, 5.0, 1_699_999_999_000), counter(1_700_000_002_000, 6.0, 0)];
+    let histogram = Histogram {
+        counter_reset_hint: 3,
+        schema: -2,
+        zero_threshold: 0.001,
+        zero_count: 4,
+        count: 11,
+        sum: -0.0,
+        positive_spans: vec![Span { offset: -3, length: 2 }, Span { offset: 1, length: 1 }],
+        negative_spans: vec![Span { offset: 7, length: 1 }],
+        positive_buckets: vec![1, 1, -1],
+        negative_buckets: vec![3],
+        custom_values: Vec::new(),
+    };
+    let custom = FloatHistogram {
+        schema: CUSTOM_BUCKETS_SCHEMA,
+        count: 1.5,
+        sum: f64::from_bits(STALE_MARKER_BITS),
+        positive_spans: vec![Span { offset: 0, length: 1 }],
+        positive_buckets: vec![1.5],
+        custom_values: vec![0.25, 0.5],
+        ..FloatHistogram::default()
+    };
+    let at = |series, ts_ms, start_ms, histogram| LoggedHistogram {
+        series,
+        sample: HistogramSample { ts_ms, start_ms, histogram },
+    };
+    let histograms = [
+        at(9, 1_700_000_001_000, 1_699_999_999_000, NativeHistogram::Int(Box::new(histogram))),
+        at(3, 1_700_000_000_000, 0, NativeHistogram::Float(Box::new(custom))),
+    ];
+    let traced = |pairs: &[(&str, &str)], value| LoggedExemplar {
+        series: 9,
+        exemplar: Exemplar {
+            labels: Labels::from_pairs(pairs.iter().copied()).unwrap(),
+            value,
+            ts_ms: 1_700_000_001_001,
+        },
+    };
+    let exemplars = [traced(&[("trace_id", "4bf92f3577b34da6")], 0.5), traced(&[], f64::NEG_INFINITY)];
+    let said = |family: &str, kind, help: &str, unit: &str| MetadataEntry {
+        family: family.to_owned(),
+        since_ms: 1_700_000_001_002,
+        metadata: Metadata { kind, help: help.to_owned(), unit: unit.to_owned() },
+    };
+    let metadata = [
+        said("rpc_seconds", MetricType::Histogram, "Duration of calls, in größe", "seconds"),
+        said("up", MetricType::Unknown, "", ""),
+    ];
     let third = [
         sample(1, i64::MAX, f64::from_bits(STALE_MARKER_BITS)),
         sample(4, 0, f64::from_bits(0xfff8_dead_beef_0001)),
     ];
     log.append(&[
-        TenantWrite { tenant: &a, samples: &first, labels: &labels },
-        TenantWrite { tenant: &b, samples: &second, labels: &labels },
+        floats(&a, &first, &labels),
+        TenantWrite {
+            histograms: &histograms,
+            exemplars: &exemplars,
+            metadata: &metadata,
+            ..floats(&b, &second, &labels)
+        },
     ])
     .unwrap();
     append(&mut log, &third).unwrap();
@@ -54,12 +110,38 @@ fn as_json(bytes: &[u8]) -> Value {
         let bits = format!("{:016x}", s.sample.value.to_bits());
         json!({"series": s.series, "ts_ms": s.sample.ts_ms, "value_bits": bits, "start_ms": s.sample.start_ms})
     };
-    let tenant = |t: &TenantEntry| {
+    let histogram = |h: &LoggedHistogram| {
+        // Debug prints a float as the shortest text that is the same number; the sum may be a NaN.
         json!({
+            "series": h.series, "ts_ms": h.sample.ts_ms, "start_ms": h.sample.start_ms,
+            "sum_bits": format!("{:016x}", h.sample.histogram.sum().to_bits()),
+            "histogram": format!("{:?}", h.sample.histogram),
+        })
+    };
+    let exemplar = |e: &LoggedExemplar| {
+        json!({
+            "series": e.series, "ts_ms": e.exemplar.ts_ms, "labels": e.exemplar.labels.to_string(),
+            "value_bits": format!("{:016x}", e.exemplar.value.to_bits()),
+        })
+    };
+    let said = |m: &MetadataEntry| {
+        json!([m.family, m.since_ms, m.metadata.kind.name(), m.metadata.help, m.metadata.unit])
+    };
+    let tenant = |t: &TenantEntry| {
+        let mut told = json!({
             "tenant": t.tenant.as_str(),
             "declared": t.declared.iter().map(|(n, l)| json!([n, l.to_string()])).collect::<Vec<_>>(),
             "samples": t.samples.iter().map(sample).collect::<Vec<_>>(),
-        })
+        });
+        let others = [
+            ("histograms", t.histograms.iter().map(histogram).collect::<Vec<_>>()),
+            ("exemplars", t.exemplars.iter().map(exemplar).collect()),
+            ("metadata", t.metadata.iter().map(said).collect()),
+        ];
+        for (kind, rows) in others.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+            told[kind] = rows.into();
+        }
+        told
     };
     let entry =
         |e: &Entry| json!({"seq": e.seq, "tenants": e.tenants.iter().map(tenant).collect::<Vec<_>>()});
@@ -75,27 +157,50 @@ fn as_json(bytes: &[u8]) -> Value {
 }
 
 #[test]
-fn version_1_reads_as_it_was_written() {
+fn version_1_still_reads_as_it_was_written() {
+    let kept = fs::read(fixture("v1.log")).unwrap();
+    let expected: Value = serde_json::from_slice(&fs::read(fixture("v1.expected.json")).unwrap()).unwrap();
+    assert_eq!(as_json(&kept), expected, "version 1 no longer reads as it did");
+    assert_eq!(decode_header(&kept).unwrap().start.version, 1);
+}
+
+#[test]
+fn a_log_of_version_1_is_opened_replayed_and_gone_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = fs::read(fixture("v1.log")).unwrap();
+    let header = decode_header(&kept).unwrap().header;
+    let folder = dir.path().join(header.epoch.to_string());
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(format!("{:020}.log", 1)), &kept).unwrap();
+    for epoch in [1_700_000_002_000, 1_700_000_003_000] {
+        let (mut log, segments) = open(dir.path(), epoch, LogSettings::default());
+        assert_eq!(segments[0].entries().unwrap().map(|entry| entry.unwrap().samples()).sum::<usize>(), 7);
+        append(&mut log, &[sample(0, 1, 1.0)]).unwrap();
+    }
+}
+
+#[test]
+fn version_2_reads_as_it_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let written = fs::read(write_example(dir.path())).unwrap();
     if std::env::var_os("PERENNIAL_BLESS").is_some() {
         fs::create_dir_all(fixture("")).unwrap();
-        fs::write(fixture("v1.log"), &written).unwrap();
+        fs::write(fixture("v2.log"), &written).unwrap();
         let text = serde_json::to_string_pretty(&as_json(&written)).unwrap();
-        fs::write(fixture("v1.expected.json"), text + "\n").unwrap();
+        fs::write(fixture("v2.expected.json"), text + "\n").unwrap();
     }
-    let kept = fs::read(fixture("v1.log")).unwrap();
-    let expected: Value = serde_json::from_slice(&fs::read(fixture("v1.expected.json")).unwrap()).unwrap();
-    assert_eq!(as_json(&kept), expected, "version 1 no longer reads as it did");
-    assert_eq!(as_json(&written), expected, "the writer no longer writes what version 1 holds");
-    let header = decode_header(&kept).unwrap().bytes;
-    assert_eq!(written[..header], kept[..header]);
+    let kept = fs::read(fixture("v2.log")).unwrap();
+    let expected: Value = serde_json::from_slice(&fs::read(fixture("v2.expected.json")).unwrap()).unwrap();
+    assert_eq!(as_json(&kept), expected, "version 2 no longer reads as it did");
+    assert_eq!(as_json(&written), expected, "the writer no longer writes what version 2 holds");
+    let header = decode_header(&kept).unwrap().start;
+    assert_eq!((header.version, &written[..header.offset]), (2, &kept[..header.offset]));
 }
 
 #[test]
 fn a_later_version_is_told_from_damage() {
-    let mut bytes = fs::read(fixture("v1.log")).unwrap();
-    bytes[8] = 2;
+    let mut bytes = fs::read(fixture("v2.log")).unwrap();
+    bytes[8] = 3;
     let dir = tempfile::tempdir().unwrap();
     let path = write_example(dir.path());
     fs::write(&path, bytes).unwrap();
@@ -117,7 +222,8 @@ fn headers_come_back_with_and_without_a_predecessor() {
             };
             let (bytes, seed) = header.encode();
             let decoded = decode_header(&bytes).unwrap();
-            assert_eq!((decoded.header, decoded.bytes, decoded.seed), (header, bytes.len(), seed));
+            assert_eq!((decoded.start.offset, decoded.start.seed), (bytes.len(), seed));
+            assert_eq!(decoded.header, header);
         }
     }
 }
@@ -131,7 +237,7 @@ fn the_largest_body_fits_an_entry() {
 
 #[test]
 fn decoders_survive_mutations_of_a_segment() {
-    let corpus = [fs::read(fixture("v1.log")).unwrap(), plain_body()];
+    let corpus = [fs::read(fixture("v1.log")).unwrap(), fs::read(fixture("v2.log")).unwrap(), plain_body()];
     let random = random_from_seed(20_240_817);
     for round in 0..20_000 {
         let mut bytes = corpus[round % corpus.len()].clone();
@@ -158,21 +264,48 @@ fn plain_body() -> Vec<u8> {
             sample: Sample { ts_ms: i64::from(n), value: f64::from(n), start_ms: i64::from(n % 3) },
         })
         .collect();
-    let write = TenantWrite { tenant: &tenant, samples: &samples, labels: &labels };
+    let histogram = |count: i64| Histogram {
+        count: 6,
+        positive_spans: vec![Span { offset: 1, length: 3 }],
+        positive_buckets: vec![count, 1, -1],
+        ..Histogram::default()
+    };
+    let histograms: Vec<_> = (1..4)
+        .map(|n| LoggedHistogram {
+            series: n,
+            sample: HistogramSample {
+                ts_ms: 5,
+                start_ms: 2,
+                histogram: NativeHistogram::Int(Box::new(histogram(i64::from(n)))),
+            },
+        })
+        .collect();
+    let exemplar = Exemplar { labels: labels(3), value: 1.5, ts_ms: 9 };
+    let metadata = Metadata { kind: MetricType::Counter, help: "Help.".to_owned(), unit: String::new() };
+    let write = TenantWrite {
+        histograms: &histograms,
+        exemplars: &[LoggedExemplar { series: 4, exemplar }],
+        metadata: &[MetadataEntry { family: "up".to_owned(), since_ms: 3, metadata }],
+        ..floats(&tenant, &samples, &labels)
+    };
     let mut body = Vec::new();
     let mut declared = super::super::columns::Declared::default();
-    super::super::columns::encode_group(&write, &samples, &mut declared, 1 << 20, &mut body).unwrap();
+    let rest = super::super::columns::encode_group(&write, &mut declared, 1 << 20, &mut body).unwrap();
+    assert!(rest.is_empty());
     body
+}
+
+fn decode(body: &[u8]) -> Result<Entry, super::super::error::CodecError> {
+    let mut declared = super::super::columns::Declared::default();
+    super::super::columns::decode_body((1, 2), body, &mut declared)
 }
 
 #[test]
 fn counts_beyond_the_bytes_are_refused_before_they_are_allocated() {
     let body = plain_body();
-    let decode = |body: &[u8]| {
-        let mut declared = super::super::columns::Declared::default();
-        super::super::columns::decode_body(1, body, &mut declared)
-    };
-    assert_eq!(decode(&body).unwrap().samples(), 20);
+    let whole = decode(&body).unwrap();
+    assert_eq!(whole.samples(), 23);
+    assert_eq!((whole.tenants[0].exemplars.len(), whole.tenants[0].metadata.len()), (1, 1));
     let declared_at = 1 + "team-a".len();
     let mut huge = body.clone();
     huge[declared_at..declared_at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
@@ -180,4 +313,18 @@ fn counts_beyond_the_bytes_are_refused_before_they_are_allocated() {
     for cut in 1..body.len() {
         assert!(decode(&body[..cut]).is_err(), "{cut}");
     }
+}
+
+#[test]
+fn histograms_whose_spans_do_not_fit_are_refused() {
+    let histogram = Histogram { positive_buckets: vec![1], ..Histogram::default() };
+    let sample =
+        HistogramSample { ts_ms: 1, start_ms: 0, histogram: NativeHistogram::Int(Box::new(histogram)) };
+    let tenant = TenantId::new("a").unwrap();
+    let histograms = [LoggedHistogram { series: 1, sample }];
+    let write = TenantWrite { histograms: &histograms, ..floats(&tenant, &[], &labels) };
+    let mut body = Vec::new();
+    let mut declared = super::super::columns::Declared::default();
+    super::super::columns::encode_group(&write, &mut declared, 1 << 20, &mut body).unwrap();
+    assert!(decode(&body).is_err());
 }

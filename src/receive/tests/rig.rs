@@ -1,5 +1,6 @@
 //! A receiver in this process, over a bucket in memory and a log on disk.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +22,16 @@ use crate::bucket::Bucket;
 use crate::catalog::{CatalogSettings, Catalogs};
 use crate::head::Heads;
 use crate::log::{DiskLog, Log, LogSettings, OsFiles};
-use crate::model::{ErrorKind, Labels, Sample, TenantId, TimeRange};
+use crate::model::{
+    ErrorKind, Exemplar, HistogramSample, Labels, Metadata, MetadataEntry, Sample, SeriesData, TenantId,
+    TimeRange, normalize_exemplars,
+};
 use crate::receive::*;
 use crate::runtime::{Cpu, ManualClock, Memory, Metrics, Random, Shutdown, random_from_seed};
 use crate::select::{CatalogView, Grouping, LocalBlocks, SelectLimits, Selector};
-use crate::wire::remote_write::{Limits, Protocol, SeriesToSend, encode_request};
+use crate::wire::remote_write::{
+    FullSeriesToSend, Limits, Protocol, SeriesToSend, encode_full_request, encode_request,
+};
 use crate::wire::snappy;
 
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
@@ -110,6 +116,8 @@ pub(super) struct Rig {
     /// See [`Rig::hand_over`].
     hand_over: Duration,
     local_bytes_max: u64,
+    /// So small that replay cuts between any two segments, unless a test keeps the heads.
+    head_bytes_max: usize,
 }
 
 /// A running receiver.
@@ -131,8 +139,28 @@ pub(super) struct Node {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) samples_written: u64,
+    pub(super) histograms_written: u64,
+    pub(super) exemplars_written: u64,
     pub(super) text: String,
     pub(super) retry_after: Option<String>,
+}
+
+/// A series with all it may hold.
+#[derive(Debug, Clone)]
+pub(super) struct FullSeries {
+    pub(super) labels: Labels,
+    pub(super) samples: Vec<Sample>,
+    pub(super) histograms: Vec<HistogramSample>,
+    pub(super) exemplars: Vec<Exemplar>,
+    pub(super) metadata: Option<Metadata>,
+}
+
+/// What the heads of a receiver hold.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Held {
+    pub(super) series: BTreeMap<Labels, SeriesData>,
+    pub(super) exemplars: BTreeMap<Labels, Vec<Exemplar>>,
+    pub(super) metadata: BTreeSet<(String, Metadata)>,
 }
 
 impl Rig {
@@ -145,7 +173,13 @@ impl Rig {
             tenant: TenantId::new("t").unwrap(),
             hand_over: Duration::ZERO,
             local_bytes_max: 0,
+            head_bytes_max: 1,
         }
+    }
+
+    /// A rig whose receivers bring all of the log back into their heads.
+    pub(super) fn keeping_heads() -> Self {
+        Self { head_bytes_max: usize::MAX, ..Self::new() }
     }
 
     pub(super) fn set_bucket_away(&self, away: bool) {
@@ -213,9 +247,8 @@ impl Rig {
         let installed = Arc::clone(&view);
         let on_commit: OnCommit = Arc::new(move |snapshot| installed.install(snapshot));
         let mut cutter = Cutter::new(target, Arc::clone(&heads), on_commit, &metrics);
-        // So small that replay cuts between any two segments.
         let bucket_away = self.store.away.load(Ordering::SeqCst);
-        let settings = RecoverSettings { head_bytes_max: 1, bucket_away };
+        let settings = RecoverSettings { head_bytes_max: self.head_bytes_max, bucket_away };
         recover(segments, &heads, &mut cutter, &mut log, settings).await.unwrap();
         let figures = CommitterMetrics::new(&metrics);
         let committer =
@@ -286,11 +319,58 @@ impl Node {
             .unwrap();
         let response = self.routes.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
-        let written = &response.headers()["x-prometheus-remote-write-samples-written"];
-        let samples_written = written.to_str().unwrap().parse().unwrap();
+        let written = ["samples", "histograms", "exemplars"].map(|kind| {
+            let header = format!("x-prometheus-remote-write-{kind}-written");
+            response.headers()[&header].to_str().unwrap().parse().unwrap()
+        });
+        let [samples_written, histograms_written, exemplars_written] = written;
         let retry_after = response.headers().get("retry-after").map(|v| v.to_str().unwrap().to_owned());
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        Answer { status, samples_written, text: String::from_utf8_lossy(&bytes).into_owned(), retry_after }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status, samples_written, histograms_written, exemplars_written, text, retry_after }
+    }
+
+    /// Sends all kinds, metadata beside the series in 1.0.
+    pub(super) async fn write_full(&self, protocol: Protocol, batch: &[FullSeries]) -> Answer {
+        let one = |one: &FullSeries| -> Option<MetadataEntry> {
+            let family = one.labels.metric_name().to_owned();
+            Some(MetadataEntry { family, since_ms: 0, metadata: one.metadata.clone()? })
+        };
+        let families: Vec<_> = batch.iter().filter_map(one).collect();
+        let series = batch.iter().map(|one| FullSeriesToSend {
+            floats: SeriesToSend { labels: &one.labels, samples: &one.samples },
+            histograms: &one.histograms,
+            exemplars: &one.exemplars,
+            metadata: one.metadata.as_ref(),
+        });
+        let body = encode_full_request(protocol, &series.collect::<Vec<_>>(), &families);
+        self.post(protocol.content_type(), "snappy", "t", snappy::encode(&body).unwrap()).await
+    }
+
+    /// Returns what the heads hold, of all kinds.
+    pub(super) fn held(&self) -> Held {
+        let mut held = Held::default();
+        for head in self.heads.of_tenant(&self.tenant) {
+            for one in head.select(&[], TimeRange::ALL) {
+                let read = head.read(&[one.series], TimeRange::ALL).remove(0);
+                let known = held.series.entry(one.labels).or_default();
+                *known = SeriesData::merge(vec![std::mem::take(known), read]);
+            }
+            for (labels, exemplars) in head.exemplars(&[], TimeRange::ALL) {
+                let known = held.exemplars.entry(labels).or_default();
+                known.extend(exemplars);
+                normalize_exemplars(known);
+            }
+            held.metadata.extend(head.metadata().into_iter().map(|entry| (entry.family, entry.metadata)));
+        }
+        held
+    }
+
+    /// Returns the bytes of the log's segments.
+    pub(super) fn log_bytes(&self) -> u64 {
+        let epochs = std::fs::read_dir(&self.log_dir).unwrap().map(|e| e.unwrap().path());
+        let files = epochs.filter(|path| path.is_dir()).flat_map(|path| std::fs::read_dir(path).unwrap());
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
     }
 
     pub(super) async fn write(&self, protocol: Protocol, batch: &[(Labels, Vec<Sample>)]) -> Answer {

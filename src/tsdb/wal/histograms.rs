@@ -1,9 +1,9 @@
 //! Native histograms in records: kinds 7 to 10, 12 and 13.
 
-use super::RecordError;
 use super::cursor::{Cursor, put_be64, put_uvarint, put_varint};
 use super::samples::Stamp;
-use crate::model::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
+use super::{RecordError, RecordKind};
+use crate::model::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, NativeHistogram, Span};
 
 /// A histogram with whole counts, of one series.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,22 +42,7 @@ impl HistogramSample {
     }
 
     pub(super) fn put(&self, out: &mut Vec<u8>) {
-        let h = &self.histogram;
-        out.push(h.counter_reset_hint);
-        put_varint(i64::from(h.schema), out);
-        put_be64(h.zero_threshold.to_bits(), out);
-        put_uvarint(h.zero_count, out);
-        put_uvarint(h.count, out);
-        put_be64(h.sum.to_bits(), out);
-        put_spans(&h.positive_spans, out);
-        put_spans(&h.negative_spans, out);
-        for buckets in [&h.positive_buckets, &h.negative_buckets] {
-            put_uvarint(buckets.len() as u64, out);
-            buckets.iter().for_each(|delta| put_varint(*delta, out));
-        }
-        if h.has_custom_buckets() {
-            put_floats(&h.custom_values, out);
-        }
+        put_histogram(&self.histogram, out);
     }
 }
 
@@ -72,19 +57,69 @@ impl FloatHistogramSample {
     }
 
     pub(super) fn put(&self, out: &mut Vec<u8>) {
-        let h = &self.histogram;
-        out.push(h.counter_reset_hint);
-        put_varint(i64::from(h.schema), out);
-        for value in [h.zero_threshold, h.zero_count, h.count, h.sum] {
-            put_be64(value.to_bits(), out);
+        put_float_histogram(&self.histogram, out);
+    }
+}
+
+/// Appends a histogram of either kind as a record has it, behind the code of the record kind that would hold it.
+pub fn encode_histogram(histogram: &NativeHistogram, out: &mut Vec<u8>) {
+    match histogram {
+        NativeHistogram::Int(histogram) => {
+            out.push(RecordKind::HistogramsV2.code());
+            put_histogram(histogram, out);
         }
-        put_spans(&h.positive_spans, out);
-        put_spans(&h.negative_spans, out);
-        put_floats(&h.positive_buckets, out);
-        put_floats(&h.negative_buckets, out);
-        if h.has_custom_buckets() {
-            put_floats(&h.custom_values, out);
+        NativeHistogram::Float(histogram) => {
+            out.push(RecordKind::FloatHistogramsV2.code());
+            put_float_histogram(histogram, out);
         }
+    }
+}
+
+/// Reads a histogram that [`encode_histogram`] wrote from the front of some bytes; returns how many it took.
+///
+/// # Errors
+/// Damaged bytes, or the code of another kind of record.
+pub fn decode_histogram(data: &[u8]) -> Result<(NativeHistogram, usize), RecordError> {
+    let kind = RecordKind::of(data);
+    let mut cursor = Cursor::new(kind, data);
+    let histogram = match kind {
+        RecordKind::HistogramsV2 => NativeHistogram::Int(Box::new(take_histogram(&mut cursor)?)),
+        RecordKind::FloatHistogramsV2 => NativeHistogram::Float(Box::new(take_float_histogram(&mut cursor)?)),
+        _ => return Err(RecordError::NoSamples { kind }),
+    };
+    Ok((histogram, data.len() - cursor.rest().len()))
+}
+
+fn put_histogram(h: &Histogram, out: &mut Vec<u8>) {
+    out.push(h.counter_reset_hint);
+    put_varint(i64::from(h.schema), out);
+    put_be64(h.zero_threshold.to_bits(), out);
+    put_uvarint(h.zero_count, out);
+    put_uvarint(h.count, out);
+    put_be64(h.sum.to_bits(), out);
+    put_spans(&h.positive_spans, out);
+    put_spans(&h.negative_spans, out);
+    for buckets in [&h.positive_buckets, &h.negative_buckets] {
+        put_uvarint(buckets.len() as u64, out);
+        buckets.iter().for_each(|delta| put_varint(*delta, out));
+    }
+    if h.has_custom_buckets() {
+        put_floats(&h.custom_values, out);
+    }
+}
+
+fn put_float_histogram(h: &FloatHistogram, out: &mut Vec<u8>) {
+    out.push(h.counter_reset_hint);
+    put_varint(i64::from(h.schema), out);
+    for value in [h.zero_threshold, h.zero_count, h.count, h.sum] {
+        put_be64(value.to_bits(), out);
+    }
+    put_spans(&h.positive_spans, out);
+    put_spans(&h.negative_spans, out);
+    put_floats(&h.positive_buckets, out);
+    put_floats(&h.negative_buckets, out);
+    if h.has_custom_buckets() {
+        put_floats(&h.custom_values, out);
     }
 }
 

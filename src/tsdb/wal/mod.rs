@@ -44,7 +44,7 @@ mod tests;
 
 pub use error::{Damage, Flaw, RecordError};
 pub use fuzz::{fuzz_wal_record, fuzz_wal_segment};
-pub use histograms::{FloatHistogramSample, HistogramSample};
+pub use histograms::{FloatHistogramSample, HistogramSample, decode_histogram, encode_histogram};
 pub use labels::WalLabels;
 pub use reader::{RecordBounds, SegmentReader, SegmentRecord, Step};
 pub use record::{Record, RecordKind};

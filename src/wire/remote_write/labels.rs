@@ -74,7 +74,7 @@ impl From<Malformed> for SeriesError {
 ///
 /// # Errors
 /// Labels over a limit, empty, double or non-UTF-8 names, a set without any value, malformed bytes.
-pub fn canonical_labels(labels_as_sent: &[u8], limits: &Limits) -> Result<Labels, SeriesError> {
+pub(super) fn canonical_labels(labels_as_sent: &[u8], limits: &Limits) -> Result<Labels, SeriesError> {
     let mut pairs = Vec::new();
     let mut gate = LabelGate::new(limits);
     let mut at = Cursor::new(labels_as_sent);
@@ -88,8 +88,7 @@ pub fn canonical_labels(labels_as_sent: &[u8], limits: &Limits) -> Result<Labels
 }
 
 /// Writes labels as sent for a message: `{a="1", b="2"}`, cut after about 200 bytes, whatever they hold.
-#[must_use]
-pub fn describe_labels(labels_as_sent: &[u8]) -> String {
+pub(super) fn describe_labels(labels_as_sent: &[u8]) -> String {
     let mut text = String::new();
     let mut description = Description::begin(&mut text);
     let mut at = Cursor::new(labels_as_sent);
@@ -103,7 +102,7 @@ pub fn describe_labels(labels_as_sent: &[u8]) -> String {
 }
 
 /// Name and value of a label as sent.
-type SentLabel<'a> = (&'a [u8], &'a [u8]);
+pub(super) type SentLabel<'a> = (&'a [u8], &'a [u8]);
 
 /// Reads the next label of a series; of a field that comes twice the last stays, as in all of protobuf.
 fn next_label<'a>(at: &mut Cursor<'a>) -> Result<Option<SentLabel<'a>>, Malformed> {
@@ -113,7 +112,11 @@ fn next_label<'a>(at: &mut Cursor<'a>) -> Result<Option<SentLabel<'a>>, Malforme
     if at.tag()? != 0x0A {
         return Err(at.refuse("a field between labels is none"));
     }
-    let mut label = at.message()?;
+    read_label(at.message()?).map(Some)
+}
+
+/// Reads the fields of one label.
+pub(super) fn read_label<'a>(mut label: Cursor<'a>) -> Result<SentLabel<'a>, Malformed> {
     let (mut name, mut value) = (&[] as &[u8], &[] as &[u8]);
     while !label.is_done() {
         match label.tag()? {
@@ -122,7 +125,7 @@ fn next_label<'a>(at: &mut Cursor<'a>) -> Result<Option<SentLabel<'a>>, Malforme
             tag => label.skip_unknown(tag, 2)?,
         }
     }
-    Ok(Some((name, value)))
+    Ok((name, value))
 }
 
 /// Holds the labels of one series against the limits, before anything is copied.

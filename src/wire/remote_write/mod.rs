@@ -1,21 +1,22 @@
 //! Remote-write requests, 1.0 and 2.0, walked in one pass over the decompressed body.
 //!
 //! The walk hands on one series after the other as slices: labels as the bytes that came, samples in a vector
-//! that is used again for the next series. It allocates nothing per series, because it is the hot path of the
-//! whole service. A body in canonical form, which is what Prometheus sends, has label bytes equal to those of
-//! [`Labels`](crate::model::Labels), so that a known series is found with one look-up; only a series not found
-//! so goes through [`canonical_labels`].
+//! that is used again for the next series. It allocates nothing per series of floats, because it is the hot path of
+//! the whole service. A 1.0 body in canonical form, which is what Prometheus sends, has label bytes equal to those of
+//! [`Labels`], so that a known series is found with one look-up. A 2.0 series is handed on as references to symbols,
+//! so that a receiver can look each symbol up once a request. Only a series not found so goes through
+//! [`SentLabels::canonical`].
 //!
 //! Flow: [`Protocol::from_content_type`] → [`snappy::decode_into`](super::snappy::decode_into) → [`walk`] → per
-//! series a look-up by `labels`, else [`canonical_labels`] and a second look-up.
+//! series a look-up by [`SentLabels`], else [`SentLabels::canonical`] and a second look-up.
 //!
 //! **Invariants**
 //! - A [`WireError`] means that the request is malformed or too large as a whole. It may come after series were
 //!   handed on, so nothing is kept before `walk` has returned `Ok`.
 //! - A [`RefusedSeries`] is refused alone: the rest of the request stands (a partial write).
-//! - Memory is bounded whatever the body: at most [`SAMPLES_MAX`] samples and, in 2.0, [`SYMBOLS_MAX`] symbols;
-//!   the labels of a 2.0 series are checked before they are copied, and [`ASSEMBLED_BYTES_MAX`] bounds what the
-//!   references of one request may unfold to.
+//! - Memory is bounded whatever the body: at most [`SAMPLES_MAX`] samples, [`HISTOGRAMS_MAX`] histograms with
+//!   [`BUCKETS_MAX`] buckets, spans and bounds in all, and so on; the labels of a 2.0 series are checked before they are
+//!   copied, and [`UNFOLDED_BYTES_MAX`] bounds what the references of one request may unfold to.
 //! - Fields that a message does not define are skipped, as protobuf wants. The fields of the other protocol are
 //!   not: they are refused, as the request would be acknowledged with nothing read from it.
 //!
@@ -25,10 +26,19 @@
 //!   it is refused, unless it has histograms or exemplars.
 //! - `created_timestamp` of a 2.0 series (drafts up to rc.3) stands for the start of its samples that have none.
 //!
-//! What it does not do: decode histograms, exemplars and metadata. They are counted.
+//! - A histogram must be one that Prometheus would take (`NativeHistogram::check`); one that is not, an exemplar whose
+//!   labels are no label set, and metadata without a family are left out of their series and told with the reason.
+//! - Metadata of a 2.0 series is that of its family: the metric's name without `_bucket`, `_sum` or `_count` for the types
+//!   that have such series. It is handed on once a request for each name.
+//!
+//! What it does not do: decide which timestamps are taken, and look series up.
 
 mod encode;
+mod histograms;
 mod labels;
+mod metadata;
+mod parts;
+mod symbols;
 mod v1;
 mod v2;
 
@@ -37,18 +47,32 @@ mod tests;
 
 use super::error::{Malformed, WireError};
 use super::protobuf::Cursor;
-use crate::model::Sample;
+use crate::model::{Exemplar, HistogramSample, Labels, Sample};
+use parts::Scratch;
 
-pub use encode::{SeriesToSend, encode_request};
-pub use labels::{SeriesError, canonical_labels, describe_labels};
+pub use encode::{FullSeriesToSend, SeriesToSend, encode_full_request, encode_request};
+pub use labels::SeriesError;
+pub use metadata::WrittenMetadata;
+pub use parts::{PartError, RefusedParts};
+pub use symbols::SymbolLabels;
 
 /// How many samples one request may have: more than 32 MiB hold of samples with a time and a value (18 bytes each),
 /// far fewer than they hold of empty ones.
 pub const SAMPLES_MAX: usize = 1 << 21;
 /// How many symbols one 2.0 request may have.
 pub const SYMBOLS_MAX: usize = 1 << 20;
-/// How many bytes of labels the references of one 2.0 request may unfold to.
-pub const ASSEMBLED_BYTES_MAX: usize = 256 << 20;
+/// How many bytes of labels and metadata the references of one 2.0 request may unfold to.
+pub const UNFOLDED_BYTES_MAX: usize = 256 << 20;
+/// How many histograms one request may have.
+pub const HISTOGRAMS_MAX: usize = 1 << 18;
+/// How many counts, spans and bounds the histograms of one request may have in all.
+pub const BUCKETS_MAX: usize = 1 << 22;
+/// How many exemplars one request may have.
+pub const EXEMPLARS_MAX: usize = 1 << 18;
+/// How many metadata entries a 1.0 request may have.
+pub const METADATA_MAX: usize = 1 << 18;
+/// How many bytes a name, help text or unit of metadata may have.
+pub const METADATA_BYTES_MAX: usize = 64 << 10;
 
 /// The version of remote write that a body is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,35 +136,87 @@ impl Default for Limits {
     }
 }
 
+/// The labels of a series as sent.
+#[derive(Debug, Clone, Copy)]
+pub enum SentLabels<'a> {
+    /// The label fields of a 1.0 series, in the byte form of [`Labels`] and unchecked: unsorted, double, empty or
+    /// malformed labels are found by [`Self::canonical`].
+    Encoded(&'a [u8]),
+    /// The references of a 2.0 series.
+    Symbols(SymbolLabels<'a>),
+}
+
+impl SentLabels<'_> {
+    /// Builds the label set: sorted, without the labels that have no value.
+    ///
+    /// # Errors
+    /// Labels over a limit, empty, double or non-UTF-8 names, a set without any value, malformed bytes.
+    pub fn canonical(&self, limits: &Limits) -> Result<Labels, SeriesError> {
+        match self {
+            Self::Encoded(bytes) => labels::canonical_labels(bytes, limits),
+            Self::Symbols(labels) => labels.canonical(limits),
+        }
+    }
+
+    /// Writes them for a message: `{a="1", b="2"}`, cut after about 200 bytes, whatever they hold.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Encoded(bytes) => labels::describe_labels(bytes),
+            Self::Symbols(labels) => labels.describe(),
+        }
+    }
+}
+
 /// A series as sent.
 #[derive(Debug, Clone, Copy)]
 pub struct WrittenSeries<'a> {
-    /// The label fields in the byte form of [`Labels`](crate::model::Labels), unchecked: unsorted, double, empty
-    /// or malformed labels are found by [`canonical_labels`].
-    pub labels: &'a [u8],
-    /// The samples in the order sent.
+    /// Its labels.
+    pub labels: SentLabels<'a>,
+    /// The float samples in the order sent.
     pub samples: &'a [Sample],
-    /// How many histograms came with it.
-    pub histograms: u64,
-    /// How many exemplars came with it.
-    pub exemplars: u64,
-    /// How many metadata entries came with it (2.0 only).
-    pub metadata: u64,
+    /// The native histograms in the order sent.
+    pub histograms: &'a [HistogramSample],
+    /// The exemplars in the order sent.
+    pub exemplars: &'a [Exemplar],
+    /// What a 2.0 series says about its family, where this request has not said it before.
+    pub metadata: Option<WrittenMetadata<'a>>,
+    /// What was left out of it.
+    pub refused: Option<&'a RefusedParts>,
 }
 
-/// A series that is refused while the rest of its request stands.
+impl<'a> WrittenSeries<'a> {
+    #[inline]
+    fn of(labels: SentLabels<'a>, scratch: &'a Scratch, metadata: Option<WrittenMetadata<'a>>) -> Self {
+        Self {
+            labels,
+            samples: &scratch.samples,
+            histograms: &scratch.histograms.read,
+            exemplars: &scratch.exemplars,
+            metadata,
+            refused: scratch.refused.as_ref(),
+        }
+    }
+}
+
+/// A series that is refused for what it is, while the rest of its request stands.
 #[derive(Debug)]
 pub struct RefusedSeries<'a> {
     /// Why.
     pub reason: SeriesError,
     /// Its labels for a message, cut to a few hundred bytes.
     pub labels: &'a str,
-    /// How many samples it had.
-    pub samples: u64,
-    /// How many histograms it had.
-    pub histograms: u64,
-    /// How many exemplars it had.
-    pub exemplars: u64,
+}
+
+/// What a walk comes across.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// A series.
+    Series(WrittenSeries<'a>),
+    /// A series that holds nothing to write, which 2.0 forbids.
+    Refused(RefusedSeries<'a>),
+    /// A metadata entry of a 1.0 request, or why it is refused.
+    Metadata(Result<WrittenMetadata<'a>, PartError>),
 }
 
 /// What a request held, refused series included.
@@ -158,50 +234,28 @@ pub struct Totals {
     pub metadata: u64,
 }
 
-/// Calls `visit` with each series of a decompressed body, in order.
+impl Totals {
+    #[inline]
+    fn count(&mut self, scratch: &Scratch) {
+        let (histograms, exemplars) = scratch.came();
+        self.series += 1;
+        self.samples += scratch.samples.len() as u64;
+        self.histograms += histograms;
+        self.exemplars += exemplars;
+    }
+}
+
+/// Calls `visit` with each part of a decompressed body, in order.
 ///
 /// # Errors
-/// A body that is malformed or too large as a whole. Series may have been visited before: keep none of them.
+/// A body that is malformed or too large as a whole. Parts may have been visited before: keep none of them.
 pub fn walk<F>(protocol: Protocol, body: &[u8], limits: &Limits, visit: F) -> Result<Totals, WireError>
 where
-    F: FnMut(Result<WrittenSeries<'_>, RefusedSeries<'_>>),
+    F: FnMut(Part<'_>),
 {
     match protocol {
-        Protocol::V1 => v1::walk(body, visit),
+        Protocol::V1 => v1::walk(body, limits, visit),
         Protocol::V2 => v2::walk(body, limits, visit),
-    }
-}
-
-/// The samples of the series at hand, and how many more the request may have.
-#[derive(Debug)]
-struct SampleScratch {
-    samples: Vec<Sample>,
-    left: usize,
-}
-
-impl SampleScratch {
-    const fn new() -> Self {
-        Self { samples: Vec::new(), left: SAMPLES_MAX }
-    }
-
-    /// Reads one sample. Both protocols number its fields alike; the start timestamp came with 2.0.
-    #[inline]
-    fn read(&mut self, mut at: Cursor<'_>, protocol: Protocol) -> Result<(), WireError> {
-        let mut sample = Sample::new(0, 0.0);
-        while !at.is_done() {
-            match at.tag()? {
-                0x09 => sample.value = f64::from_bits(at.fixed64()?),
-                0x10 => sample.ts_ms = at.varint()?.cast_signed(),
-                0x18 if protocol == Protocol::V2 => sample.start_ms = at.varint()?.cast_signed(),
-                tag => at.skip_unknown(tag, if protocol == Protocol::V1 { 2 } else { 3 })?,
-            }
-        }
-        if self.left == 0 {
-            return Err(WireError::TooMany { what: "samples", limit: SAMPLES_MAX });
-        }
-        self.left -= 1;
-        self.samples.push(sample);
-        Ok(())
     }
 }
 

@@ -1,30 +1,30 @@
 //! `prometheus.WriteRequest`: labels stand in every series, as the bytes that the model keeps.
 
-use super::{Protocol, RefusedSeries, SampleScratch, Totals, WrittenSeries, skip_request_field};
+use super::metadata::MetadataReader;
+use super::parts::Scratch;
+use super::{Limits, Part, Protocol, SentLabels, Totals, WrittenSeries, skip_request_field};
 use crate::wire::error::WireError;
 use crate::wire::protobuf::Cursor;
 
-pub(super) fn walk<F>(body: &[u8], mut visit: F) -> Result<Totals, WireError>
+pub(super) fn walk<F>(body: &[u8], limits: &Limits, mut visit: F) -> Result<Totals, WireError>
 where
-    F: FnMut(Result<WrittenSeries<'_>, RefusedSeries<'_>>),
+    F: FnMut(Part<'_>),
 {
     let mut totals = Totals::default();
-    let mut samples = SampleScratch::new();
+    let mut scratch = Scratch::new();
+    let mut metadata = MetadataReader::new();
     let mut gathered = Vec::new();
     let mut at = Cursor::new(body);
     while !at.is_done() {
         match at.tag()? {
             0x0A => {
-                let series = read_series(at.message()?, &mut samples, &mut gathered)?;
-                totals.series += 1;
-                totals.samples += series.samples.len() as u64;
-                totals.histograms += series.histograms;
-                totals.exemplars += series.exemplars;
-                visit(Ok(series));
+                let labels = read_series(at.message()?, limits, &mut scratch, &mut gathered)?;
+                totals.count(&scratch);
+                visit(Part::Series(WrittenSeries::of(SentLabels::Encoded(labels), &scratch, None)));
             }
             0x1A => {
-                at.step_over()?;
                 totals.metadata += 1;
+                visit(Part::Metadata(metadata.read(at.message()?)?));
             }
             // Symbols and series of 2.0.
             tag => match tag >> 3 {
@@ -41,13 +41,13 @@ where
 #[inline]
 fn read_series<'a>(
     mut at: Cursor<'a>,
-    samples: &'a mut SampleScratch,
+    limits: &Limits,
+    scratch: &mut Scratch,
     gathered: &'a mut Vec<u8>,
-) -> Result<WrittenSeries<'a>, WireError> {
-    samples.samples.clear();
+) -> Result<&'a [u8], WireError> {
+    scratch.clear();
     gathered.clear();
     let (mut start, mut end) = (at.position(), at.position());
-    let (mut histograms, mut exemplars) = (0, 0);
     while !at.is_done() {
         let field = at.position();
         match at.tag()? {
@@ -60,24 +60,16 @@ fn read_series<'a>(
                 }
                 end = at.position();
             }
-            0x12 => samples.read(at.message()?, Protocol::V1)?,
-            0x1A => {
-                at.step_over()?;
-                exemplars += 1;
-            }
-            0x22 => {
-                at.step_over()?;
-                histograms += 1;
-            }
+            0x12 => scratch.read_sample(at.message()?, Protocol::V1)?,
+            0x1A => scratch.read_exemplar(at.message()?, limits)?,
+            0x22 => scratch.read_histogram(at.message()?, Protocol::V1)?,
             tag => at.skip_unknown(tag, 4)?,
         }
     }
     let run = at.between(start, end);
-    let labels = if gathered.is_empty() {
-        run
-    } else {
-        gathered.extend_from_slice(run);
-        gathered.as_slice()
-    };
-    Ok(WrittenSeries { labels, samples: &samples.samples, histograms, exemplars, metadata: 0 })
+    if gathered.is_empty() {
+        return Ok(run);
+    }
+    gathered.extend_from_slice(run);
+    Ok(gathered)
 }

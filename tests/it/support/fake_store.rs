@@ -79,9 +79,8 @@ async fn serve(State(objects): State<Arc<Objects>>, request: Request) -> Respons
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.unwrap();
     let query: HashMap<String, String> =
         form_urlencoded::parse(parts.uri.query().unwrap_or("").as_bytes()).into_owned().collect();
-    let Some(name) =
-        parts.uri.path().strip_prefix(&objects.root).map(|name| name.trim_matches('/').to_owned())
-    else {
+    let path = decoded(parts.uri.path());
+    let Some(name) = path.strip_prefix(&objects.root).map(|name| name.trim_matches('/').to_owned()) else {
         return refuse(StatusCode::NOT_FOUND, "NoSuchBucket");
     };
     match (&parts.method, name.is_empty()) {
@@ -226,7 +225,7 @@ impl Objects {
         let mut answer = String::new();
         let deletes = text.lines().filter_map(|line| line.strip_prefix("DELETE "));
         for (id, line) in deletes.enumerate() {
-            let path = line.split(' ').next().unwrap();
+            let path = decoded(line.split(' ').next().unwrap());
             let name = path.split_once(&self.root).unwrap().1.trim_start_matches('/');
             let status = match self.stored.lock().unwrap().remove(name) {
                 Some(_) => "202 Accepted",
@@ -251,4 +250,16 @@ fn reply(status: StatusCode, body: Body) -> Response {
 
 fn refuse(status: StatusCode, code: &str) -> Response {
     reply(status, format!("<Error><Code>{code}</Code><Message>refused</Message></Error>").into())
+}
+
+/// Resolves `%2F` and its like.
+fn decoded(path: &str) -> String {
+    let mut pieces = path.split('%');
+    let mut text = pieces.next().unwrap_or("").to_owned();
+    for piece in pieces {
+        let (code, rest) = piece.split_at(2);
+        text.push(char::from(u8::from_str_radix(code, 16).unwrap()));
+        text.push_str(rest);
+    }
+    text
 }

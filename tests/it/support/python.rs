@@ -1,5 +1,6 @@
 //! Stock readers of the files: DuckDB and pyarrow, run by a Python that `make test-tools` set up.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,6 +43,21 @@ impl Python {
         self.read(&["duckdb", text(&views)], setup.folder())
     }
 
+    /// Returns the rows of a query over views, every cell as a text.
+    pub(crate) fn duckdb_rows(&self, views: &str, query: &str, scratch: &Path) -> Vec<Vec<String>> {
+        let (file, out) = (scratch.join("views.sql"), scratch.join("rows.json"));
+        std::fs::write(&file, views).unwrap();
+        self.run(&["query", text(&file), query, text(&out)]);
+        serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap()
+    }
+
+    /// Returns the rows of a Parquet file as pyarrow reads them, every cell as a text by its column.
+    pub(crate) fn pyarrow_rows(&self, file: &Path, scratch: &Path) -> Vec<BTreeMap<String, String>> {
+        let out = scratch.join("rows.json");
+        self.run(&["lists", text(file), text(&out)]);
+        serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap()
+    }
+
     /// Returns all samples in the files that the newest catalog version of a bucket on disk names, as pyarrow reads
     /// them.
     pub(crate) fn parquet_samples(&self, bucket: &Path, tenant: &str, scratch: &Path) -> SampleSet {
@@ -77,7 +93,7 @@ fn decode(mut bytes: &[u8]) -> SampleSet {
         let length = take_u32(&mut bytes);
         let (json, rest) = bytes.split_at(length);
         bytes = rest;
-        let labels: std::collections::BTreeMap<String, String> = serde_json::from_slice(json).unwrap();
+        let labels: BTreeMap<String, String> = serde_json::from_slice(json).unwrap();
         let labels: LabelPairs = labels.into_iter().collect();
         let count = take_u32(&mut bytes);
         let (times, rest) = bytes.split_at(count * 8);

@@ -1,10 +1,12 @@
 """Reads what Perennial wrote with stock software, without Perennial.
 
     reader.py duckdb VIEWS.sql OUT            the view `samples` of DuckDB
+    reader.py query VIEWS.sql SQL OUT         the rows of a query, as JSON lists of texts
+    reader.py lists FILE.parquet OUT          the rows of a file as pyarrow reads them, as JSON objects of texts
     reader.py parquet BUCKET TENANT OUT       pyarrow over the files that the newest catalog version names
     reader.py mirror ENDPOINT BUCKET FOLDER   copies an S3 bucket into a folder
 
-OUT holds, per series: length and JSON of the labels, number of samples, times (ms), bits of the values; all little
+OUT of samples holds, per series: length and JSON of the labels, number of samples, times (ms), bits of the values; all little
 endian. A NULL value is a stale marker.
 """
 
@@ -59,6 +61,23 @@ def duckdb_samples(views, out):
             write_series(out, pairs, times[i].values.to_pylist(), value_bits(values[i].values))
 
 
+def duckdb_rows(views, query, out):
+    import duckdb
+
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    con.execute(pathlib.Path(views).read_text())
+    rows = con.execute(query).fetchall()
+    out.write(json.dumps([[str(cell) for cell in row] for row in rows]).encode())
+
+
+def file_rows(file, out):
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(file).to_pylist()
+    out.write(json.dumps([{name: str(cell) for name, cell in row.items()} for row in rows]).encode())
+
+
 def newest_version(catalog):
     import pyarrow as pa
 
@@ -86,6 +105,8 @@ def parquet_samples(bucket, tenant, out):
     root = pathlib.Path(bucket) / "tenants" / tenant
     series = {}
     for block in newest_version(root / "catalog")["blocks"]:
+        if block["kind"] != "samples":
+            continue
         file = pq.ParquetFile(root / "blocks" / f"{block['id']}.parquet")
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
@@ -120,7 +141,12 @@ def main(mode, *arguments):
     if mode == "mirror":
         mirror(*arguments)
         return
-    readers = {"duckdb": duckdb_samples, "parquet": parquet_samples}
+    readers = {
+        "duckdb": duckdb_samples,
+        "query": duckdb_rows,
+        "lists": file_rows,
+        "parquet": parquet_samples,
+    }
     with open(arguments[-1], "wb") as out:
         readers[mode](*arguments[:-1], out)
 

@@ -32,21 +32,23 @@ fn content_types_name_the_protocol() {
 }
 
 #[test]
-fn canonical_labels_are_borrowed_from_the_body_as_the_model_keeps_them() {
+fn canonical_labels_are_handed_on_as_they_stand_in_the_body() {
     let set = labels(&[("__name__", "up"), ("job", "node"), ("zone", "é")]);
     let samples = [Sample::new(5, 1.0)];
     let body = encode_request(Protocol::V1, &[SeriesToSend { labels: &set, samples: &samples }]);
     let mut visits = 0;
-    walk(Protocol::V1, &body, &LIMITS, |one| {
-        let one = one.unwrap();
-        assert_eq!(one.labels, set.as_bytes());
-        assert!(body.as_ptr_range().contains(&one.labels.as_ptr()), "borrowed");
+    walk(Protocol::V1, &body, &LIMITS, |part| {
+        let Part::Series(WrittenSeries { labels: SentLabels::Encoded(labels), .. }) = part else { panic!() };
+        assert_eq!(labels, set.as_bytes());
+        assert!(body.as_ptr_range().contains(&labels.as_ptr()), "borrowed");
         visits += 1;
     })
     .unwrap();
     let body = encode_request(Protocol::V2, &[SeriesToSend { labels: &set, samples: &samples }]);
-    walk(Protocol::V2, &body, &LIMITS, |one| {
-        assert_eq!(one.unwrap().labels, set.as_bytes(), "assembled to the same bytes");
+    walk(Protocol::V2, &body, &LIMITS, |part| {
+        let Part::Series(WrittenSeries { labels: SentLabels::Symbols(labels), .. }) = part else { panic!() };
+        let texts = labels.references().iter().map(|reference| labels.symbol(*reference).unwrap());
+        assert!(texts.eq(set.iter().flat_map(|(name, value)| [name, value])), "in the order of the set");
         visits += 1;
     })
     .unwrap();
@@ -57,9 +59,9 @@ fn canonical_labels_are_borrowed_from_the_body_as_the_model_keeps_them() {
 fn an_empty_body_and_a_metadata_only_request_are_fine() {
     assert_eq!(read(Protocol::V1, b"").unwrap().1, Totals::default());
     assert_eq!(read(Protocol::V2, b"").unwrap().1, Totals::default());
-    let (seen, totals) = read(Protocol::V1, &field(3, b"whatever").repeat(3)).unwrap();
-    assert!(seen.is_empty());
-    assert_eq!(totals, Totals { metadata: 3, ..Totals::default() });
+    let seen = read_all(Protocol::V1, &field(3, &field(2, b"up")).repeat(3)).unwrap();
+    assert!(seen.series.is_empty());
+    assert_eq!(seen.totals, Totals { metadata: 3, ..Totals::default() });
 }
 
 #[test]
@@ -172,11 +174,10 @@ fn limits_hold_to_the_byte_in_both_protocols() {
         let refs: Vec<u8> = (1..=2 * pairs.len() as u8).collect();
         body.extend(field(5, &[field(1, &refs), sample(1)].concat()));
         let mut assembled = None;
-        walk(Protocol::V2, &body, &limits, |one| {
-            assembled = one.err().map(|refused| {
-                assert!(refused.labels.starts_with('{') && refused.samples == 1);
-                refused.reason
-            });
+        walk(Protocol::V2, &body, &limits, |part| {
+            let Part::Series(one) = part else { panic!() };
+            assert!(one.labels.describe().starts_with('{') && one.samples.len() == 1);
+            assembled = one.labels.canonical(&limits).err();
         })
         .unwrap();
         assert_eq!(alone, assembled);

@@ -3,37 +3,67 @@
 
 mod bombs;
 mod edges;
+mod kinds;
 mod messages;
 mod properties;
 
+use super::labels::{canonical_labels, describe_labels};
 use super::*;
-use crate::model::Labels;
+use crate::model::MetadataEntry;
 
 const LIMITS: Limits = Limits { labels_max: 64, name_bytes_max: 1 << 10, value_bytes_max: 2 << 10 };
 
-/// A visited series: the label set or why there is none, samples, and what was counted.
+/// A visited series: the label set or why there is none, and its parts.
 #[derive(Debug, PartialEq)]
 struct Seen {
     labels: Result<Labels, SeriesError>,
     samples: Vec<Sample>,
-    counts: [u64; 3],
+    histograms: Vec<HistogramSample>,
+    exemplars: Vec<Exemplar>,
+    metadata: Option<MetadataEntry>,
+    refused: Option<RefusedParts>,
+}
+
+impl Seen {
+    fn refused(reason: SeriesError) -> Self {
+        Self {
+            labels: Err(reason),
+            samples: Vec::new(),
+            histograms: Vec::new(),
+            exemplars: Vec::new(),
+            metadata: None,
+            refused: None,
+        }
+    }
+}
+
+/// What a whole request said.
+#[derive(Debug, Default)]
+struct SeenRequest {
+    series: Vec<Seen>,
+    families: Vec<Result<MetadataEntry, PartError>>,
+    totals: Totals,
+}
+
+fn read_all(protocol: Protocol, body: &[u8]) -> Result<SeenRequest, WireError> {
+    let mut seen = SeenRequest::default();
+    seen.totals = walk(protocol, body, &LIMITS, |part| match part {
+        Part::Series(one) => seen.series.push(Seen {
+            labels: one.labels.canonical(&LIMITS),
+            samples: one.samples.to_vec(),
+            histograms: one.histograms.to_vec(),
+            exemplars: one.exemplars.to_vec(),
+            metadata: one.metadata.map(|metadata| metadata.entry(0)),
+            refused: one.refused.cloned(),
+        }),
+        Part::Refused(refused) => seen.series.push(Seen::refused(refused.reason)),
+        Part::Metadata(metadata) => seen.families.push(metadata.map(|metadata| metadata.entry(0))),
+    })?;
+    Ok(seen)
 }
 
 fn read(protocol: Protocol, body: &[u8]) -> Result<(Vec<Seen>, Totals), WireError> {
-    let mut seen = Vec::new();
-    let totals = walk(protocol, body, &LIMITS, |one| {
-        seen.push(match one {
-            Ok(one) => Seen {
-                labels: canonical_labels(one.labels, &LIMITS),
-                samples: one.samples.to_vec(),
-                counts: [one.histograms, one.exemplars, one.metadata],
-            },
-            Err(refused) => {
-                Seen { labels: Err(refused.reason), samples: Vec::new(), counts: [refused.samples, 0, 0] }
-            }
-        });
-    })?;
-    Ok((seen, totals))
+    read_all(protocol, body).map(|seen| (seen.series, seen.totals))
 }
 
 fn malformed(protocol: Protocol, body: &[u8]) -> &'static str {
