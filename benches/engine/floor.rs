@@ -1,7 +1,7 @@
 //! The least that any receiver of this load does: snappy, protobuf, label hash and look-up.
 
 use hashbrown::HashTable;
-use perennial::wire::remote_write::{Limits, Protocol, walk};
+use perennial::wire::remote_write::{Limits, Part, Protocol, SentLabels, walk};
 use perennial::wire::snappy;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,12 +27,13 @@ fn take(pass: &Pass, known: &mut Known) -> usize {
     let (mut body, mut samples, mut numbers) = (Vec::new(), 0, 0usize);
     for compressed in pass.iter().flatten() {
         snappy::decode_into(compressed, BODY_BYTES_MAX, &mut body).expect("our own body");
-        let visit = walk(Protocol::V1, &body, &limits, |series| {
-            let series = series.expect("our own series");
-            let hash = xxh3_64(series.labels);
+        let visit = walk(Protocol::V1, &body, &limits, |part| {
+            let Part::Series(series) = part else { panic!("our own series") };
+            let SentLabels::Encoded(labels) = series.labels else { panic!("our own labels") };
+            let hash = xxh3_64(labels);
             let next = known.len();
-            let found = known.entry(hash, |s| s.0 == hash && *s.1 == *series.labels, |s| s.0);
-            let entry = found.or_insert_with(|| (hash, series.labels.into(), next));
+            let found = known.entry(hash, |s| s.0 == hash && *s.1 == *labels, |s| s.0);
+            let entry = found.or_insert_with(|| (hash, labels.into(), next));
             numbers = numbers.wrapping_add(entry.get().2);
             samples += series.samples.len();
         });

@@ -180,7 +180,8 @@ fn histogram(ts_ms: i64, count: u64) -> HistogramSample {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metadata_is_kept_and_logged_only_where_it_says_something_new() {
-    let node = Rig::keeping_heads().start().await;
+    let rig = Rig::keeping_heads();
+    let node = rig.start().await;
     let counter = Metadata { kind: MetricType::Counter, help: "Requests.".to_owned(), unit: String::new() };
     let said = [FullSeries { metadata: Some(counter.clone()), ..full("requests_total") }];
     for (protocol, samples) in [(Protocol::V1, 0), (Protocol::V1, 0), (Protocol::V2, 1)] {

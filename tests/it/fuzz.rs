@@ -3,8 +3,13 @@
 
 use std::path::Path;
 
+use perennial::model::{
+    CUSTOM_BUCKETS_SCHEMA, Exemplar, FloatHistogram, Histogram, HistogramSample, Labels, Metadata,
+    MetadataEntry, MetricType, NativeHistogram, Sample, Span,
+};
 use perennial::tsdb::XorChunks;
 use perennial::tsdb::wal::{SegmentReader, Step};
+use perennial::wire::remote_write::{FullSeriesToSend, Protocol, SeriesToSend, encode_full_request};
 use prost::Message;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -88,9 +93,52 @@ fn fixtures(folder: &str, ending: &str) -> Vec<Vec<u8>> {
     files
 }
 
+/// A body with histograms of both kinds, an exemplar and metadata.
+fn all_kinds(protocol: Protocol) -> Vec<u8> {
+    let labels = |name: &str| Labels::from_pairs([("__name__", name), ("job", "node")]).unwrap();
+    let whole = Histogram {
+        count: 5,
+        zero_count: 1,
+        positive_spans: vec![Span { offset: -1, length: 2 }, Span { offset: 3, length: 1 }],
+        positive_buckets: vec![1, 1, -1],
+        ..Histogram::default()
+    };
+    let fractional = FloatHistogram {
+        schema: CUSTOM_BUCKETS_SCHEMA,
+        count: 1.5,
+        positive_spans: vec![Span { offset: 0, length: 1 }],
+        positive_buckets: vec![1.5],
+        custom_values: vec![0.25, 0.5],
+        ..FloatHistogram::default()
+    };
+    let at = |ts_ms, histogram| HistogramSample { ts_ms, start_ms: 3, histogram };
+    let histograms = [
+        at(1_700_000_000_000, NativeHistogram::Int(Box::new(whole))),
+        at(1_700_000_001_000, NativeHistogram::Float(Box::new(fractional))),
+    ];
+    let exemplars = [Exemplar { labels: labels("trace"), value: 0.5, ts_ms: 1_700_000_000_000 }];
+    let metadata =
+        Metadata { kind: MetricType::Histogram, help: "Calls.".to_owned(), unit: "seconds".to_owned() };
+    let family = MetadataEntry { family: "rpc".to_owned(), since_ms: 0, metadata: metadata.clone() };
+    let samples = [Sample::new(1_700_000_000_000, 1.0)];
+    let series = labels("rpc");
+    let series = FullSeriesToSend {
+        floats: SeriesToSend { labels: &series, samples: &samples },
+        histograms: &histograms,
+        exemplars: &exemplars,
+        metadata: Some(&metadata),
+    };
+    encode_full_request(protocol, &[series], &[family])
+}
+
 #[test]
 fn remote_write_decoders_stand_any_bytes() {
-    let corpus = [RemoteWrite::message(&series()), RemoteWrite::message_v2(&series())];
+    let corpus = [
+        RemoteWrite::message(&series()),
+        RemoteWrite::message_v2(&series()),
+        all_kinds(Protocol::V1),
+        all_kinds(Protocol::V2),
+    ];
     drive("fuzz_remote_write", &corpus, |bytes| bytes, perennial::wire::fuzz::fuzz_remote_write);
 }
 

@@ -34,6 +34,28 @@ fn write_example(dir: &std::path::Path) -> PathBuf {
         sample(1, i64::MIN, f64::INFINITY),
     ];
     let second = [counter(1_700_000_001_000, 5.0, 1_699_999_999_000), counter(1_700_000_002_000, 6.0, 0)];
+    let (histograms, exemplars, metadata) = (example_histograms(), example_exemplars(), example_metadata());
+    let third = [
+        sample(1, i64::MAX, f64::from_bits(STALE_MARKER_BITS)),
+        sample(4, 0, f64::from_bits(0xfff8_dead_beef_0001)),
+    ];
+    log.append(&[
+        floats(&a, &first, &labels),
+        TenantWrite {
+            histograms: &histograms,
+            exemplars: &exemplars,
+            metadata: &metadata,
+            ..floats(&b, &second, &labels)
+        },
+    ])
+    .unwrap();
+    append(&mut log, &third).unwrap();
+    let path = dir.join(log.epoch().to_string()).join(format!("{:020}.log", 1));
+    drop(log);
+    path
+}
+
+fn example_histograms() -> Vec<LoggedHistogram> {
     let histogram = Histogram {
         counter_reset_hint: 3,
         schema: -2,
@@ -60,10 +82,13 @@ fn write_example(dir: &std::path::Path) -> PathBuf {
         series,
         sample: HistogramSample { ts_ms, start_ms, histogram },
     };
-    let histograms = [
+    vec![
         at(9, 1_700_000_001_000, 1_699_999_999_000, NativeHistogram::Int(Box::new(histogram))),
         at(3, 1_700_000_000_000, 0, NativeHistogram::Float(Box::new(custom))),
-    ];
+    ]
+}
+
+fn example_exemplars() -> Vec<LoggedExemplar> {
     let traced = |pairs: &[(&str, &str)], value| LoggedExemplar {
         series: 9,
         exemplar: Exemplar {
@@ -72,34 +97,19 @@ fn write_example(dir: &std::path::Path) -> PathBuf {
             ts_ms: 1_700_000_001_001,
         },
     };
-    let exemplars = [traced(&[("trace_id", "4bf92f3577b34da6")], 0.5), traced(&[], f64::NEG_INFINITY)];
+    vec![traced(&[("trace_id", "4bf92f3577b34da6")], 0.5), traced(&[], f64::NEG_INFINITY)]
+}
+
+fn example_metadata() -> Vec<MetadataEntry> {
     let said = |family: &str, kind, help: &str, unit: &str| MetadataEntry {
         family: family.to_owned(),
         since_ms: 1_700_000_001_002,
         metadata: Metadata { kind, help: help.to_owned(), unit: unit.to_owned() },
     };
-    let metadata = [
+    vec![
         said("rpc_seconds", MetricType::Histogram, "Duration of calls, in größe", "seconds"),
         said("up", MetricType::Unknown, "", ""),
-    ];
-    let third = [
-        sample(1, i64::MAX, f64::from_bits(STALE_MARKER_BITS)),
-        sample(4, 0, f64::from_bits(0xfff8_dead_beef_0001)),
-    ];
-    log.append(&[
-        floats(&a, &first, &labels),
-        TenantWrite {
-            histograms: &histograms,
-            exemplars: &exemplars,
-            metadata: &metadata,
-            ..floats(&b, &second, &labels)
-        },
-    ])
-    .unwrap();
-    append(&mut log, &third).unwrap();
-    let path = dir.join(log.epoch().to_string()).join(format!("{:020}.log", 1));
-    drop(log);
-    path
+    ]
 }
 
 fn as_json(bytes: &[u8]) -> Value {

@@ -174,7 +174,8 @@ fn expected_v2(made: &Made) -> Seen {
         return Seen::refused(SeriesError::NoSamples);
     }
     let mut seen = expected(made);
-    let unnamed = made.pairs.iter().any(|(name, value)| name == "__name__" && value.is_empty());
+    let unnamed =
+        made.pairs.iter().find(|(name, _)| name == "__name__").is_some_and(|name| name.1.is_empty());
     if unnamed && made.metadata.as_ref().is_some_and(|metadata| *metadata != Metadata::default()) {
         seen.refused =
             Some(RefusedParts { histograms: 0, exemplars: 0, metadata: 1, first: PartError::NoFamily });
