@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::error::SelectError;
 use super::tsdb_blocks::{TsdbBlock, TsdbSeries};
 use crate::block::{BlockReader, BlockRow};
-use crate::catalog::BlockEntry;
+use crate::catalog::{BlockEntry, BlockKind};
 use crate::head::{Head, HeadSeries};
 use crate::model::{Labels, SeriesData, TimeRange, Ulid};
 use crate::runtime::Cpu;
@@ -25,6 +25,7 @@ pub(super) enum Source {
 enum OpenSource {
     Head(Arc<Head>),
     Block(BlockReader, Ulid),
+    Histograms(BlockReader, Ulid),
     Tsdb(Arc<TsdbBlock>),
 }
 
@@ -41,9 +42,13 @@ impl Found {
         Self { source: OpenSource::Head(head), series }
     }
 
-    pub(super) fn in_block(rows: Vec<BlockRow>, reader: BlockReader, id: Ulid) -> Self {
+    pub(super) fn in_block(rows: Vec<BlockRow>, reader: BlockReader, entry: &BlockEntry) -> Self {
         let series = rows.into_iter().map(|r| (r.labels, r.row, u64::from(r.samples))).collect();
-        Self { source: OpenSource::Block(reader, id), series }
+        let source = match entry.kind {
+            BlockKind::Histograms => OpenSource::Histograms(reader, entry.id),
+            _ => OpenSource::Block(reader, entry.id),
+        };
+        Self { source, series }
     }
 
     pub(super) fn in_tsdb(series: Vec<TsdbSeries>, block: Arc<TsdbBlock>) -> Self {
@@ -202,6 +207,12 @@ impl OpenSource {
                 let read = reader.read_samples(&numbers).await;
                 let read = read.map_err(|source| SelectError::Block { id: *id, source })?;
                 Ok(read.into_iter().map(SeriesData::floats).collect())
+            }
+            Self::Histograms(reader, id) => {
+                let read = reader.read_histograms(&numbers).await;
+                let read = read.map_err(|source| SelectError::Block { id: *id, source })?;
+                let data = read.into_iter().map(|histograms| SeriesData { samples: Vec::new(), histograms });
+                Ok(data.collect())
             }
         }
     }

@@ -13,12 +13,12 @@ use super::tsdb_blocks::TsdbBlocks;
 use super::view::CatalogView;
 use crate::bucket::Bucket;
 use crate::catalog::{BlockEntry, BlockKind};
-use crate::head::Heads;
+use crate::head::{Head, Heads};
 use crate::model::{Labels, METRIC_NAME, MatchKind, Matcher, Resolution, TenantId, TimeRange, Ulid};
 use crate::runtime::Cpu;
 
 /// So many blocks are searched at once.
-const BLOCKS_AT_ONCE: usize = 8;
+pub(super) const BLOCKS_AT_ONCE: usize = 8;
 
 /// What one query may select.
 #[derive(Debug, Clone, Copy)]
@@ -212,29 +212,45 @@ impl Selector {
         range: TimeRange,
     ) -> Result<Vec<(Labels, Source)>, SelectError> {
         let mut sources = Vec::new();
-        if let Some((heads, external)) = &self.heads {
-            let heads = heads.of_tenant(tenant).into_iter();
-            sources.extend(heads.map(|head| (external.clone(), Source::Head(head))));
-        }
-        let local = self.local.as_ref().map_or_else(Vec::new, |local| local.in_range(tenant, range));
-        let served: HashSet<Ulid> = local.iter().map(|block| block.id).collect();
-        let local = local.into_iter().filter(|block| is_raw(block));
-        sources.extend(local.map(|block| (block.external_labels.clone(), Source::Unopened(block))));
+        let heads = self.heads_of(tenant).into_iter();
+        sources.extend(heads.map(|(external, head)| (external, Source::Head(head))));
         if let Some(DataDirectory { blocks, external_labels, .. }) = self.directory_of(tenant) {
             let blocks = blocks.of_range(range).map(|block| Source::Tsdb(Arc::clone(block)));
             sources.extend(blocks.map(|block| (external_labels.clone(), block)));
         }
+        for block in self.blocks_in(tenant, range).await?.into_iter().filter(|block| is_raw(block)) {
+            sources.push((block.external_labels.clone(), Source::Unopened(block)));
+        }
+        Ok(sources)
+    }
+
+    /// Returns the blocks of every kind, those in local files first.
+    pub(super) async fn blocks_in(
+        &self,
+        tenant: &TenantId,
+        range: TimeRange,
+    ) -> Result<Vec<Arc<BlockEntry>>, SelectError> {
+        let mut blocks = self.local.as_ref().map_or_else(Vec::new, |local| local.in_range(tenant, range));
         if let Some(unreadable) = self.view.as_ref().and_then(|view| view.unreadable(tenant)) {
             return Err(unreadable);
         }
         if let Some(snapshot) = self.view.as_ref().and_then(|view| view.snapshot(tenant)) {
-            for block in snapshot.blocks_in(range).await? {
-                if is_raw(&block) && !served.contains(&block.id) {
-                    sources.push((block.external_labels.clone(), Source::Unopened(block)));
-                }
-            }
+            let served: HashSet<Ulid> = blocks.iter().map(|block| block.id).collect();
+            let listed = snapshot.blocks_in(range).await?;
+            blocks.extend(listed.into_iter().filter(|block| !served.contains(&block.id)));
         }
-        Ok(sources)
+        Ok(blocks)
+    }
+
+    /// Returns the tenant's heads in this process, and their external labels.
+    pub(super) fn heads_of(&self, tenant: &TenantId) -> Vec<(Labels, Arc<Head>)> {
+        let Some((heads, external)) = &self.heads else { return Vec::new() };
+        heads.of_tenant(tenant).into_iter().map(|head| (external.clone(), head)).collect()
+    }
+
+    /// Returns what opens blocks.
+    pub(super) fn readers(&self) -> &BlockReaders {
+        self.readers.as_ref().expect("blocks come from a view or local files, which have readers")
     }
 
     fn directory_of(&self, tenant: &TenantId) -> Option<&DataDirectory> {
@@ -254,11 +270,10 @@ impl Selector {
                 Ok(self.cpu.run(move || Found::in_head(head.select(&matchers, range), head)).await?)
             }
             Source::Unopened(entry) => {
-                let readers = self.readers.as_ref().expect("blocks come from a view, which has readers");
-                let reader = readers.open(tenant, entry).await?;
+                let reader = self.readers().open(tenant, entry).await?;
                 let rows = reader.find_rows(matchers, range).await;
                 let rows = rows.map_err(|source| SelectError::Block { id: entry.id, source })?;
-                Ok(Found::in_block(rows, reader, entry.id))
+                Ok(Found::in_block(rows, reader, entry))
             }
             Source::Tsdb(block) => {
                 let (block, matchers) = (Arc::clone(block), Arc::clone(matchers));
@@ -285,13 +300,19 @@ impl Source {
     fn can_match(&self, matchers: &[Matcher]) -> bool {
         match self {
             Self::Head(_) | Self::Tsdb(_) => true,
-            Self::Unopened(entry) => matchers.iter().all(|m| metric_in_range(m, entry)),
+            Self::Unopened(entry) => may_match(matchers, entry),
         }
     }
 }
 
 fn is_raw(block: &BlockEntry) -> bool {
-    block.kind == BlockKind::Samples && block.resolution == Resolution::Raw
+    let has_samples = matches!(block.kind, BlockKind::Samples | BlockKind::Histograms);
+    has_samples && block.resolution == Resolution::Raw
+}
+
+/// Returns whether a block's metric names leave room for a match.
+pub(super) fn may_match(matchers: &[Matcher], entry: &BlockEntry) -> bool {
+    matchers.iter().all(|m| metric_in_range(m, entry))
 }
 
 fn metric_in_range(matcher: &Matcher, entry: &BlockEntry) -> bool {

@@ -247,3 +247,64 @@ async fn streams_that_are_reset_at_once_end_their_connection_and_no_other() {
     assert!(went_away || answer.len() < 1_000, "no GOAWAY in {} bytes", answer.len());
     assert_eq!(status(format!("http://{address}/short")).await, 200);
 }
+
+/// A gRPC body of one message.
+fn grpc_message(compressed: bool, data: &[u8]) -> Vec<u8> {
+    let mut body = vec![u8::from(compressed)];
+    body.extend_from_slice(&(data.len() as u32).to_be_bytes());
+    body.extend_from_slice(data);
+    body
+}
+
+#[tokio::test]
+async fn messages_compressed_with_snappy_are_taken_and_answered_so() {
+    use http_body_util::BodyExt;
+    use prost::Message;
+    use tower::ServiceExt;
+
+    use crate::wire::snappy_stream;
+
+    let (_, health) = tonic_health::server::health_reporter();
+    let routes = tonic::service::Routes::new(health).prepare().into_axum_router();
+    let routes = routes
+        .layer(axum::middleware::from_fn_with_state(Cpu::start(1).unwrap(), crate::server::snappy::snappy));
+    let ask = |encoding: Option<&'static str>, body: Vec<u8>| {
+        let mut request = http::Request::post("/grpc.health.v1.Health/Check")
+            .version(http::Version::HTTP_2)
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        if let Some(encoding) = encoding {
+            request = request.header("grpc-encoding", encoding);
+        }
+        let answer = routes.clone().oneshot(request.body(axum::body::Body::from(body)).unwrap());
+        async move {
+            let (parts, body) = answer.await.unwrap().into_parts();
+            let collected = body.collect().await.unwrap();
+            let trailers = collected.trailers().cloned().unwrap_or_default();
+            let status = trailers.get("grpc-status").or_else(|| parts.headers.get("grpc-status")).cloned();
+            (parts.headers, status.unwrap(), collected.to_bytes())
+        }
+    };
+    let question = tonic_health::pb::HealthCheckRequest { service: String::new() }.encode_to_vec();
+    let compressed = snappy_stream::encode(&question).unwrap();
+
+    let (headers, status, body) = ask(Some("snappy"), grpc_message(true, &compressed)).await;
+    assert_eq!((&headers["grpc-encoding"], status), (&"snappy".parse().unwrap(), "0".parse().unwrap()));
+    assert_eq!(body[0], 1, "the answer is compressed");
+    let plain = snappy_stream::decode(&body[5..], 1 << 20).unwrap();
+    let answer = tonic_health::pb::HealthCheckResponse::decode(plain.as_slice()).unwrap();
+    assert_eq!(answer.status, 1, "SERVING");
+
+    // A message may stand uncompressed in a stream that is allowed to compress.
+    let (_, status, _) = ask(Some("snappy"), grpc_message(false, &question)).await;
+    assert_eq!(status, "0");
+    let (headers, status, body) = ask(None, grpc_message(false, &question)).await;
+    assert!(!headers.contains_key("grpc-encoding"));
+    assert_eq!((status.to_str().unwrap(), body[0]), ("0", 0));
+    let (_, status, _) = ask(Some("snappy"), grpc_message(true, b"no stream")).await;
+    assert_eq!(status, "3", "INVALID_ARGUMENT");
+    let (_, status, _) = ask(Some("snappy"), grpc_message(true, &[0; 2 << 20])).await;
+    assert_eq!(status, "11", "OUT_OF_RANGE");
+    let (_, status, _) = ask(Some("br"), grpc_message(true, &question)).await;
+    assert_eq!(status, "12", "UNIMPLEMENTED");
+}

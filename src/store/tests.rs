@@ -6,7 +6,10 @@ use super::*;
 use crate::model::*;
 use crate::runtime::*;
 
+mod contract;
 mod fixture;
+mod hiding;
+mod kinds;
 mod metadata;
 mod remote_read;
 mod stops;

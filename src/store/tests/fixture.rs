@@ -4,8 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use object_store::memory::InMemory;
 
+use super::kinds::Kinds;
 use super::*;
-use crate::block::{BlockSpec, HashingWriter, SeriesRun, block_order, extend_label_columns, write_block};
+use crate::block::{
+    BlockError, BlockSpec, BlockStats, HashingWriter, SeriesRun, block_order, extend_label_columns,
+    write_block,
+};
 use crate::bucket::{Bucket, ObjectKey};
 use crate::catalog::{BlockEntry, BlockKind, CatalogSettings, Catalogs};
 use crate::head::Heads;
@@ -73,6 +77,16 @@ impl Fixture {
 
     /// Heads have the external labels of the first producer: a process has one set.
     pub(super) async fn with(place: Place, producers: Vec<Producer>, settings: StoreSettings) -> Self {
+        Self::with_kinds(place, producers, settings, Kinds::default()).await
+    }
+
+    /// The first producer has written the further kinds too.
+    pub(super) async fn with_kinds(
+        place: Place,
+        producers: Vec<Producer>,
+        settings: StoreSettings,
+        kinds: Kinds,
+    ) -> Self {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
         let clock: Arc<dyn Clock> = ManualClock::new(ms(3_600));
         let bucket = Bucket::from_store(Arc::new(InMemory::new()));
@@ -90,6 +104,9 @@ impl Fixture {
             assert!(in_head.is_empty() || producer.external == external);
             fill_head(&heads, &producer.tenant, &in_head);
             write_blocks(&catalogs, &random, producer, in_block).await;
+        }
+        if let Some(producer) = producers.first() {
+            kinds.store(place, producer, &heads, (&catalogs, &random)).await;
         }
         let view = CatalogView::new(catalogs, &metrics);
         view.refresh().await.unwrap();
@@ -147,43 +164,61 @@ async fn write_blocks(catalogs: &Catalogs, random: &Random, producer: &Producer,
     }
     for (start_ms, mut runs) in windows {
         runs.sort_by(|a, b| block_order(&a.labels, &b.labels));
-        let spec = BlockSpec {
-            id: random.ulid(ms(3_600)),
-            tenant: producer.tenant.clone(),
-            resolution: Resolution::Raw,
-            range: TimeRange::raw_window(start_ms),
-            external_labels: producer.external.clone(),
-            label_columns: extend_label_columns(&[], runs.iter().map(|r| &r.labels)),
-            positions: Vec::new(),
-            sources: Vec::new(),
-            zstd_level: 1,
-        };
-        let mut out = HashingWriter::new(Vec::new());
-        let stats = write_block(&mut out, &spec, runs).unwrap();
-        let (file, size_bytes, sha256) = out.finish();
-        let key = ObjectKey::block(&producer.tenant, spec.id);
-        catalogs.bucket().put(&key, file.into()).await.unwrap();
-        let catalog = catalogs.of(&producer.tenant);
-        let mut change = catalog.new_change();
-        change.label_columns = spec.label_columns;
-        change.add.push(BlockEntry {
-            id: spec.id,
-            kind: BlockKind::Samples,
-            resolution: spec.resolution,
-            min_time_ms: stats.min_time_ms,
-            max_time_ms: stats.max_time_ms,
-            size_bytes,
-            rows: stats.rows,
-            series: stats.series,
-            samples: stats.samples,
-            sha256,
-            metric_min: stats.metric_min,
-            metric_max: stats.metric_max,
-            label_columns: stats.label_columns,
-            external_labels: spec.external_labels,
-            created_ms: ms(3_600),
-            unknown: BTreeMap::new(),
-        });
-        catalog.commit(&change).await.unwrap();
+        let range = TimeRange::raw_window(start_ms);
+        let sets: Vec<Labels> = runs.iter().map(|run| run.labels.clone()).collect();
+        let target = (catalogs, random, producer);
+        store_block(target, BlockKind::Samples, (range, &sets), |out, spec| write_block(out, spec, runs))
+            .await;
     }
+}
+
+type Out<'a> = &'a mut HashingWriter<Vec<u8>>;
+
+/// Writes a block and commits it.
+pub(super) async fn store_block(
+    (catalogs, random, producer): (&Catalogs, &Random, &Producer),
+    kind: BlockKind,
+    (range, sets): (TimeRange, &[Labels]),
+    write: impl FnOnce(Out<'_>, &BlockSpec) -> Result<BlockStats, BlockError>,
+) {
+    let catalog = catalogs.of(&producer.tenant);
+    let newest = catalog.newest(None).await.unwrap();
+    let known = newest.map_or_else(Vec::new, |snapshot| snapshot.version().label_columns.clone());
+    let spec = BlockSpec {
+        id: random.ulid(ms(3_600)),
+        tenant: producer.tenant.clone(),
+        resolution: Resolution::Raw,
+        range,
+        external_labels: producer.external.clone(),
+        label_columns: extend_label_columns(&known, sets.iter()),
+        positions: Vec::new(),
+        sources: Vec::new(),
+        zstd_level: 1,
+    };
+    let mut out = HashingWriter::new(Vec::new());
+    let stats = write(&mut out, &spec).unwrap();
+    let (file, size_bytes, sha256) = out.finish();
+    let key = ObjectKey::block(&producer.tenant, spec.id);
+    catalogs.bucket().put(&key, file.into()).await.unwrap();
+    let mut change = catalog.new_change();
+    change.label_columns = spec.label_columns;
+    change.add.push(BlockEntry {
+        id: spec.id,
+        kind,
+        resolution: spec.resolution,
+        min_time_ms: stats.min_time_ms,
+        max_time_ms: stats.max_time_ms,
+        size_bytes,
+        rows: stats.rows,
+        series: stats.series,
+        samples: stats.samples,
+        sha256,
+        metric_min: stats.metric_min,
+        metric_max: stats.metric_max,
+        label_columns: stats.label_columns,
+        external_labels: spec.external_labels,
+        created_ms: ms(3_600),
+        unknown: BTreeMap::new(),
+    });
+    catalog.commit(&change).await.unwrap();
 }

@@ -9,7 +9,7 @@ use tower::ServiceExt;
 use super::store_api::producers;
 use super::*;
 
-async fn answer(fixture: &Fixture, request: Request<Body>) -> (StatusCode, Value) {
+pub(super) async fn answer(fixture: &Fixture, request: Request<Body>) -> (StatusCode, Value) {
     let response = fixture.reads.http_routes().oneshot(request).await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
     let status = response.status();
@@ -17,11 +17,11 @@ async fn answer(fixture: &Fixture, request: Request<Body>) -> (StatusCode, Value
     (status, serde_json::from_slice(&body).unwrap())
 }
 
-async fn get(fixture: &Fixture, path: &str) -> (StatusCode, Value) {
+pub(super) async fn get(fixture: &Fixture, path: &str) -> (StatusCode, Value) {
     answer(fixture, Request::get(path).body(Body::empty()).unwrap()).await
 }
 
-async fn data(fixture: &Fixture, path: &str) -> Value {
+pub(super) async fn data(fixture: &Fixture, path: &str) -> Value {
     let (status, body) = get(fixture, path).await;
     assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("success")), "{body}");
     body["data"].clone()

@@ -12,7 +12,7 @@ use crate::tsdb::XorDecoder;
 use crate::wire::remote_read::messages;
 use crate::wire::snappy;
 
-fn query(kind: i32, name: &str, value: &str, range: (i64, i64)) -> messages::Query {
+pub(super) fn query(kind: i32, name: &str, value: &str, range: (i64, i64)) -> messages::Query {
     messages::Query {
         start_timestamp_ms: range.0,
         end_timestamp_ms: range.1,
@@ -25,14 +25,23 @@ fn query(kind: i32, name: &str, value: &str, range: (i64, i64)) -> messages::Que
     }
 }
 
-const ALL_TIME: (i64, i64) = (i64::MIN, i64::MAX);
+pub(super) const ALL_TIME: (i64, i64) = (i64::MIN, i64::MAX);
 
 async fn send(
     fixture: &Fixture,
     body: Vec<u8>,
     tenant: Option<&str>,
 ) -> (StatusCode, http::HeaderMap, Vec<u8>) {
-    let mut request = Request::post("/api/v1/read");
+    send_to(fixture, "/api/v1/read", body, tenant).await
+}
+
+pub(super) async fn send_to(
+    fixture: &Fixture,
+    path: &str,
+    body: Vec<u8>,
+    tenant: Option<&str>,
+) -> (StatusCode, http::HeaderMap, Vec<u8>) {
+    let mut request = Request::post(path);
     if let Some(tenant) = tenant {
         request = request.header("THANOS-TENANT", tenant);
     }
@@ -42,7 +51,7 @@ async fn send(
     (parts.status, parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
 }
 
-async fn ask(
+pub(super) async fn ask(
     fixture: &Fixture,
     queries: Vec<messages::Query>,
     accepted: &[i32],
@@ -55,7 +64,7 @@ async fn ask(
     (headers, body)
 }
 
-fn label_set(pairs: &[messages::Label]) -> Labels {
+pub(super) fn label_set(pairs: &[messages::Label]) -> Labels {
     Labels::from_pairs(pairs.iter().map(|l| (&l.name, &l.value))).unwrap()
 }
 

@@ -24,7 +24,11 @@ impl Fixture {
     }
 }
 
-fn run(pairs: &[(&str, &str)], seconds: std::ops::Range<i64>, value: impl Fn(i64) -> f64) -> SeriesRun {
+pub(super) fn run(
+    pairs: &[(&str, &str)],
+    seconds: std::ops::Range<i64>,
+    value: impl Fn(i64) -> f64,
+) -> SeriesRun {
     let samples = seconds.map(|s| Sample::new(ms(s), value(s))).collect();
     SeriesRun { labels: labels(pairs), samples }
 }
@@ -58,7 +62,7 @@ pub(super) fn producers() -> Vec<Producer> {
     ]
 }
 
-fn matcher(kind: label_matcher::Type, name: &str, value: &str) -> LabelMatcher {
+pub(super) fn matcher(kind: label_matcher::Type, name: &str, value: &str) -> LabelMatcher {
     LabelMatcher { r#type: kind.into(), name: name.to_owned(), value: value.to_owned() }
 }
 
@@ -75,7 +79,7 @@ pub(super) fn everything() -> SeriesRequest {
 }
 
 /// The frames of an answer, as (number of series, series).
-async fn frames(fixture: &Fixture, request: SeriesRequest) -> Result<Vec<Vec<Series>>, Status> {
+pub(super) async fn frames(fixture: &Fixture, request: SeriesRequest) -> Result<Vec<Vec<Series>>, Status> {
     let mut stream = fixture.store().series(Request::new(request)).await?.into_inner();
     let mut frames = Vec::new();
     while let Some(frame) = stream.next().await {
@@ -89,13 +93,13 @@ async fn frames(fixture: &Fixture, request: SeriesRequest) -> Result<Vec<Vec<Ser
     Ok(frames)
 }
 
-fn label_set(pairs: &[Label]) -> Labels {
+pub(super) fn label_set(pairs: &[Label]) -> Labels {
     assert!(pairs.windows(2).all(|w| w[0].name < w[1].name), "labels are sorted and unique");
     Labels::from_pairs(pairs.iter().map(|l| (&l.name, &l.value))).unwrap()
 }
 
 /// Checks what every answer must hold and joins a series' frames.
-async fn series(fixture: &Fixture, request: SeriesRequest) -> Result<Answer, Status> {
+pub(super) async fn series(fixture: &Fixture, request: SeriesRequest) -> Result<Answer, Status> {
     let mut answer = Answer::new();
     for series in frames(fixture, request).await?.into_iter().flatten() {
         let set = label_set(&series.labels);
@@ -369,13 +373,13 @@ async fn requests_that_cannot_be_answered_say_why() {
     assert_eq!(status.code(), Code::ResourceExhausted);
 }
 
-fn names_request(matchers: Vec<LabelMatcher>) -> LabelNamesRequest {
+pub(super) fn names_request(matchers: Vec<LabelMatcher>) -> LabelNamesRequest {
     // The bounds that queriers send for "all time".
     let (start, end) = (-9_223_309_901_257_974_000, 9_223_309_901_257_974_000);
     LabelNamesRequest { matchers, start, end, ..LabelNamesRequest::default() }
 }
 
-async fn names(fixture: &Fixture, request: LabelNamesRequest) -> Vec<String> {
+pub(super) async fn names(fixture: &Fixture, request: LabelNamesRequest) -> Vec<String> {
     fixture.store().label_names(Request::new(request)).await.unwrap().into_inner().names
 }
 
