@@ -35,6 +35,7 @@ fn keys_read_back_as_they_are_printed() {
         ObjectKey::catalog_latest(&tenant()),
         ObjectKey::catalog_part(&tenant(), Ulid(7)),
         block_key(u128::MAX),
+        ObjectKey::LogEntry { epoch: Ulid(3), seq: u64::MAX },
         ObjectKey::Probe { id: Ulid(9) },
     ];
     for key in keys {
@@ -43,6 +44,8 @@ fn keys_read_back_as_they_are_printed() {
     let pinned = "tenants/team-a/catalog/00000000000000000012";
     assert_eq!(ObjectKey::catalog_version(&tenant(), 12).to_string(), pinned);
     assert_eq!(block_key(1).to_string(), "tenants/team-a/blocks/00000000000000000000000001.parquet");
+    let entry = ObjectKey::LogEntry { epoch: Ulid(1), seq: 7 };
+    assert_eq!(entry.to_string(), "log/00000000000000000000000001/00000000000000000007");
 }
 
 #[test]
@@ -61,6 +64,9 @@ fn foreign_names_are_no_keys() {
         "tenants/a/blocks/x.parquet",
         "tenants/a/blocks/../00000000000000000000000001.parquet",
         "probes/x",
+        "log/00000000000000000000000001/7",
+        "log/00000000000000000000000001",
+        "log/x/00000000000000000007",
     ];
     for name in foreign {
         assert_eq!(ObjectKey::parse(name), None, "{name}");

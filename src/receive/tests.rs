@@ -1,3 +1,4 @@
+mod object;
 mod rig;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -175,6 +175,10 @@ impl FailingStore {
     }
 }
 
+fn stored_at(ms: i64) -> chrono::DateTime<chrono::Utc> {
+    (UNIX_EPOCH + Duration::from_millis(u64::try_from(ms).unwrap())).into()
+}
+
 /// A connection that broke, as the clients of real stores tell it.
 fn broken() -> Error {
     let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
@@ -242,7 +246,10 @@ impl ObjectStore for FailingStore {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         self.before_read().await?;
-        let found = self.inner.get_opts(path, options).await?;
+        let mut found = self.inner.get_opts(path, options).await?;
+        if let Some(ms) = self.state().stored_at_ms.get(path) {
+            found.meta.last_modified = stored_at(*ms);
+        }
         let fault = self.state().planned_reads.pop_front();
         match fault {
             None => Ok(found),
@@ -261,7 +268,7 @@ impl ObjectStore for FailingStore {
         let stored_at_ms = state.stored_at_ms.clone();
         let dated = move |mut meta: ObjectMeta| {
             if let Some(ms) = stored_at_ms.get(&meta.location) {
-                meta.last_modified = (UNIX_EPOCH + Duration::from_millis(u64::try_from(*ms).unwrap())).into();
+                meta.last_modified = stored_at(*ms);
             }
             meta
         };
@@ -280,7 +287,13 @@ impl ObjectStore for FailingStore {
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
         let listed_max = self.state().listed_max;
-        let listing = self.inner.list_with_offset(prefix, offset);
+        let stored_at_ms = self.state().stored_at_ms.clone();
+        let listing = self.inner.list_with_offset(prefix, offset).map_ok(move |mut meta| {
+            if let Some(ms) = stored_at_ms.get(&meta.location) {
+                meta.last_modified = stored_at(*ms);
+            }
+            meta
+        });
         match listed_max {
             None => listing.boxed(),
             Some(max) => break_off(listing.boxed(), max),

@@ -212,19 +212,27 @@ impl DeadEpochs {
         if newest.kind == ObjectKind::Released {
             return Ok(None);
         }
-        match self.header(newest.epoch, newest.seq + 1).await {
-            Ok(_) => return Ok(None),
-            Err(LogError::ObjectMissing { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(Some(Seal {
+        let seal = Seal {
             epoch: newest.epoch,
             seq: newest.seq,
             released: newest.released,
             receiver: newest.receiver,
             external_labels: newest.external_labels,
             by: newest.by,
-        }))
+        };
+        Ok(if self.is_released(&seal).await? { None } else { Some(seal) })
+    }
+
+    /// Returns whether the mark is there.
+    ///
+    /// # Errors
+    /// The store's failure, or an object that does not read.
+    pub async fn is_released(&self, seal: &Seal) -> Result<bool, LogError> {
+        match self.header(seal.epoch, seal.seq + 1).await {
+            Ok(_) => Ok(true),
+            Err(LogError::ObjectMissing { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Says that blocks hold an epoch, and deletes its entries.

@@ -10,7 +10,6 @@ use axum::body::Body;
 use futures::stream::BoxStream;
 use http::Request;
 use http_body_util::BodyExt;
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -19,8 +18,10 @@ use object_store::{
 use tower::ServiceExt;
 
 use crate::bucket::Bucket;
+use crate::bucket::tests::failing::FailingStore;
 use crate::catalog::{CatalogSettings, Catalogs};
 use crate::head::Heads;
+use crate::log::object::{ObjectLog, ObjectLogSettings};
 use crate::log::{DiskLog, Log, LogSettings, OsFiles};
 use crate::model::{
     ErrorKind, Exemplar, HistogramSample, Labels, Metadata, MetadataEntry, Sample, SeriesData, TenantId,
@@ -42,9 +43,9 @@ pub(super) fn series(pairs: &[(&str, &str)]) -> Labels {
 }
 
 /// A store that can be switched off.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Switched {
-    inner: InMemory,
+    inner: Arc<FailingStore>,
     away: AtomicBool,
 }
 
@@ -134,6 +135,8 @@ pub(super) struct Node {
     stop: Shutdown,
     cutter: tokio::task::JoinHandle<Result<(), CutError>>,
     committer: std::thread::JoinHandle<()>,
+    commands: Commands,
+    recoverer: Option<Recoverer>,
 }
 
 pub(super) struct Answer {
@@ -165,10 +168,12 @@ pub(super) struct Held {
 
 impl Rig {
     pub(super) fn new() -> Self {
+        let clock = ManualClock::new(NOW_MS);
+        let inner = FailingStore::new(Arc::clone(&clock) as _);
         Self {
             dir: tempfile::tempdir().unwrap(),
-            store: Arc::default(),
-            clock: ManualClock::new(NOW_MS),
+            store: Arc::new(Switched { inner, away: AtomicBool::new(false) }),
+            clock,
             random: random_from_seed(1),
             tenant: TenantId::new("t").unwrap(),
             hand_over: Duration::ZERO,
@@ -213,7 +218,34 @@ impl Rig {
         }
     }
 
+    /// Starts a receiver with its log on disk.
     pub(super) async fn start(&self) -> Node {
+        self.start_with(None).await
+    }
+
+    /// Starts a receiver of this name with its log in the bucket, and with nothing of its own on disk.
+    pub(super) async fn start_object(&self, name: &str) -> Node {
+        self.start_with(Some(name)).await
+    }
+
+    /// Lets time go by, also the store's.
+    pub(super) fn advance_ms(&self, ms: i64) {
+        self.clock.advance_ms(ms);
+    }
+
+    /// Returns the bucket as everybody sees it.
+    pub(super) fn bucket(&self) -> Bucket {
+        Bucket::from_store(Arc::clone(&self.store) as Arc<dyn ObjectStore>)
+    }
+
+    /// Returns the newest version of the tenant's catalog.
+    pub(super) async fn newest(&self) -> Arc<crate::catalog::Snapshot> {
+        let (clock, random) = (Arc::clone(&self.clock) as _, self.random.clone());
+        let catalogs = Catalogs::new(self.bucket(), clock, random, CatalogSettings::default());
+        catalogs.of(&self.tenant).newest(None).await.unwrap().unwrap()
+    }
+
+    async fn start_with(&self, name: Option<&str>) -> Node {
         let store: Arc<dyn ObjectStore> = Arc::clone(&self.store) as _;
         let (bucket, cpu, metrics) = (Bucket::from_store(store), Cpu::start(1).unwrap(), Metrics::new());
         let catalogs = Arc::new(Catalogs::new(
@@ -229,16 +261,15 @@ impl Rig {
         let (heads, local) = (Heads::new(), LocalBlocks::new());
         let log_dir = self.dir.path().join("log");
         self.clock.advance_ms(1);
-        let epoch = self.random.ulid(NOW_MS);
-        let (mut log, segments) =
-            DiskLog::open(&log_dir, "r", epoch, LogSettings::default(), Arc::new(OsFiles)).unwrap();
+        let receiver = name.unwrap_or("r").to_owned();
+        let pending_dir = self.dir.path().join(name.map_or("pending".to_owned(), |n| format!("pending-{n}")));
         let target = BlockTarget {
             catalogs,
-            pending_dir: self.dir.path().join("pending"),
+            pending_dir: pending_dir.clone(),
             local: Arc::clone(&local),
             probe: CreateProbe::outstanding(),
-            external_labels: Labels::empty(),
-            receiver: "r".to_owned(),
+            external_labels: name.map_or(Labels::empty(), |name| series(&[("receiver", name)])),
+            receiver,
             cpu: cpu.clone(),
             clock: Arc::clone(&self.clock) as _,
             random: self.random.clone(),
@@ -246,13 +277,13 @@ impl Rig {
         target.clear_pending().unwrap();
         let installed = Arc::clone(&view);
         let on_commit: OnCommit = Arc::new(move |snapshot| installed.install(snapshot));
-        let mut cutter = Cutter::new(target, Arc::clone(&heads), on_commit, &metrics);
-        let bucket_away = self.store.away.load(Ordering::SeqCst);
-        let settings = RecoverSettings { head_bytes_max: self.head_bytes_max, bucket_away };
-        recover(segments, &heads, &mut cutter, &mut log, settings).await.unwrap();
+        let mut cutter = Cutter::new(target.clone(), Arc::clone(&heads), Arc::clone(&on_commit), &metrics);
+        let (log, recoverer) = match name {
+            Some(_) => self.open_object(target, on_commit, &metrics).await,
+            None => (self.open_disk(&log_dir, &heads, &mut cutter).await, None),
+        };
         let figures = CommitterMetrics::new(&metrics);
-        let committer =
-            Committer::new(Log::Disk(log), Arc::clone(&heads), Arc::clone(&self.clock) as _, figures);
+        let committer = Committer::new(log, Arc::clone(&heads), Arc::clone(&self.clock) as _, figures);
         let (commands, committer) = committer.start().unwrap();
         let timing = CutTiming { interval: Duration::from_secs(3_600), hand_over: self.hand_over };
         let ((requests, queue), stop) = (CutterRequests::channel(), Shutdown::new());
@@ -276,7 +307,7 @@ impl Rig {
         let endpoint = WriteEndpoint::new(
             (ingest, tenants, room),
             Arc::clone(&heads),
-            commands,
+            commands.clone(),
             cpu.clone(),
             clock,
             &metrics,
@@ -291,14 +322,47 @@ impl Rig {
             selector: selector.with_local_blocks(&local),
             heads: heads_of_node,
             local,
-            pending_dir: self.dir.path().join("pending"),
+            pending_dir,
             view,
             tenant: self.tenant.clone(),
             log_dir,
             stop,
             cutter: tokio::spawn(cutting),
             committer,
+            commands,
+            recoverer,
         }
+    }
+
+    async fn open_disk(&self, dir: &std::path::Path, heads: &Arc<Heads>, cutter: &mut Cutter) -> Log {
+        let epoch = self.random.ulid(NOW_MS);
+        let (mut log, segments) =
+            DiskLog::open(dir, "r", epoch, LogSettings::default(), Arc::new(OsFiles)).unwrap();
+        let bucket_away = self.store.away.load(Ordering::SeqCst);
+        let settings = RecoverSettings { head_bytes_max: self.head_bytes_max, bucket_away };
+        recover(segments, heads, cutter, &mut log, settings).await.unwrap();
+        Log::Disk(log)
+    }
+
+    async fn open_object(
+        &self,
+        target: BlockTarget,
+        on_commit: OnCommit,
+        metrics: &Metrics,
+    ) -> (Log, Option<Recoverer>) {
+        let sources = (Arc::clone(&self.clock) as _, self.random.clone());
+        let settings = ObjectLogSettings { flush_interval: Duration::ZERO, ..ObjectLogSettings::default() };
+        let labels = target.external_labels.clone();
+        let log = ObjectLog::open(self.bucket(), sources, &target.receiver, labels, settings).unwrap();
+        let settings = RecovererSettings {
+            interval: Duration::from_secs(3_600),
+            head_bytes_max: self.head_bytes_max,
+            skip_damaged: false,
+        };
+        let figures = RecovererMetrics::new(metrics);
+        let mut recoverer = Recoverer::new(target, Some(log.own_epoch()), on_commit, settings, figures);
+        recoverer.take_back().await.unwrap();
+        (Log::Object(Box::new(log)), Some(recoverer))
     }
 }
 
@@ -410,6 +474,11 @@ impl Node {
         found
     }
 
+    /// Looks after the logs of other receivers.
+    pub(super) async fn look(&mut self) -> Result<Recovered, RecoverError> {
+        self.recoverer.as_mut().unwrap().look(false).await
+    }
+
     /// Returns the bytes of all heads.
     pub(super) fn head_bytes(&self) -> usize {
         self.heads.bytes()
@@ -476,7 +545,7 @@ impl Node {
         self.cutter.abort();
         let _ = self.cutter.await;
         self.stop.start();
-        drop((self.routes, self.requests, self.selector));
+        drop((self.routes, self.requests, self.selector, self.commands));
         self.committer.join().unwrap();
     }
 
@@ -485,6 +554,7 @@ impl Node {
         drop(self.routes);
         self.stop.start();
         self.cutter.await.unwrap().unwrap();
+        self.commands.stop().await;
         self.committer.join().unwrap();
     }
 }
