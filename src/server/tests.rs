@@ -269,8 +269,8 @@ async fn messages_compressed_with_snappy_are_taken_and_answered_so() {
     let routes = routes
         .layer(axum::middleware::from_fn_with_state(Cpu::start(1).unwrap(), crate::server::snappy::snappy));
     let ask = |encoding: Option<&'static str>, body: Vec<u8>| {
-        let mut request = http::Request::post("/grpc.health.v1.Health/Check")
-            .version(http::Version::HTTP_2)
+        let mut request = ::http::Request::post("/grpc.health.v1.Health/Check")
+            .version(::http::Version::HTTP_2)
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         if let Some(encoding) = encoding {

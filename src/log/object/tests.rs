@@ -15,8 +15,8 @@ use super::format::decode_object;
 use super::*;
 use crate::bucket::tests::failing::{FailingStore, Fault};
 use crate::bucket::{Bucket, ObjectKey};
-use crate::log::tests::{labels, sample};
-use crate::log::{Log, LogError, LoggedSample, TenantWrite};
+use crate::log::tests::{floats, labels, sample};
+use crate::log::{Log, LogError, LoggedSample};
 use crate::model::{ErrorKind, Labels, Sample, TenantId, Ulid};
 use crate::runtime::{Cpu, ManualClock, Random, random_from_seed};
 
@@ -90,7 +90,7 @@ impl World {
 
 async fn append(log: &mut Log, samples: &[LoggedSample]) -> Result<u64, LogError> {
     let tenant = TenantId::new("team-a").unwrap();
-    let appended = log.append(&[TenantWrite { tenant: &tenant, samples, labels: &labels }]);
+    let appended = log.append(&[floats(&tenant, samples, &labels)]);
     appended.await
 }
 
@@ -389,9 +389,8 @@ fn example() -> Vec<u8> {
         sample(3, NOW_MS + 1_000, -0.0),
         LoggedSample { series: 70_000, sample: Sample { ts_ms: NOW_MS, value: 5.0, start_ms: NOW_MS - 7 } },
     ];
-    let write = TenantWrite { tenant: &tenant, samples: &samples, labels: &labels };
-    super::super::columns::encode_group(&write, &samples, &mut Declared::default(), 1 << 20, &mut body)
-        .unwrap();
+    let write = floats(&tenant, &samples, &labels);
+    super::super::columns::encode_group(&write, &mut Declared::default(), 1 << 20, &mut body).unwrap();
     let header = ObjectHeader {
         kind: ObjectKind::Entry,
         epoch: Ulid::from_parts(NOW_MS as u64, 7),
