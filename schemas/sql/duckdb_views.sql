@@ -67,7 +67,27 @@ FROM (SELECT *, lag(_last IGNORE NULLS) OVER (PARTITION BY _series, "__name__", 
 
 -- Rows as they stand in the files; `_island` numbers rows that overlap another of their series.
 CREATE OR REPLACE VIEW histogram_rows AS
-SELECT NULL::BIGINT AS _series, NULL::VARCHAR AS "__name__", NULL::VARCHAR AS "job", NULL::VARCHAR AS "value", NULL::MAP(VARCHAR, VARCHAR) AS _labels_rest, NULL::TIMESTAMPTZ AS _min_time, NULL::TIMESTAMPTZ AS _max_time, NULL::INTEGER AS _count, NULL::INTEGER AS _stale, NULL::INTEGER AS _schema, NULL::DOUBLE AS _zero_threshold, NULL::DOUBLE[] AS _custom_values, NULL::BIGINT[] AS _positive_offsets, NULL::BIGINT[] AS _positive_lengths, NULL::BIGINT[] AS _negative_offsets, NULL::BIGINT[] AS _negative_lengths, NULL::TIMESTAMPTZ[] AS _ts, NULL::TIMESTAMPTZ[] AS _st, NULL::INTEGER[] AS _reset_hint, NULL::BIGINT[] AS _hcount, NULL::DOUBLE[] AS _hcount_float, NULL::BIGINT[] AS _zero_count, NULL::DOUBLE[] AS _zero_count_float, NULL::DOUBLE[] AS _sum, NULL::BIGINT[] AS _positive_first, NULL::BIGINT[][] AS _positive_growth, NULL::DOUBLE[][] AS _positive_float, NULL::BIGINT[] AS _negative_first, NULL::BIGINT[][] AS _negative_growth, NULL::DOUBLE[][] AS _negative_float, NULL::BIGINT AS _island WHERE false;
+SELECT _series, "__name__", "job", _labels_rest['value'] AS "value", CASE WHEN _labels_rest IS NOT NULL THEN NULLIF(map_from_entries(list_filter(map_entries(_labels_rest), lambda e: e.key NOT IN ('value'))), MAP {}) END AS _labels_rest, _min_time, _max_time, _count, _stale, _schema, _zero_threshold, _custom_values, _positive_offsets, _positive_lengths, _negative_offsets, _negative_lengths, _ts, _st, _reset_hint, _hcount, _hcount_float, _zero_count, _zero_count_float, _sum, _positive_first, _positive_growth, _positive_float, _negative_first, _negative_growth, _negative_float, NULL::BIGINT AS _island
+  FROM read_parquet([
+    's3://bucket/f.parquet'
+  ], union_by_name = true, hive_partitioning = false) f
+UNION ALL
+SELECT _series, "__name__", "job", _labels_rest['value'] AS "value", CASE WHEN _labels_rest IS NOT NULL THEN NULLIF(map_from_entries(list_filter(map_entries(_labels_rest), lambda e: e.key NOT IN ('value'))), MAP {}) END AS _labels_rest, _min_time, _max_time, _count, _stale, _schema, _zero_threshold, _custom_values, _positive_offsets, _positive_lengths, _negative_offsets, _negative_lengths, _ts, _st, _reset_hint, _hcount, _hcount_float, _zero_count, _zero_count_float, _sum, _positive_first, _positive_growth, _positive_float, _negative_first, _negative_growth, _negative_float, _island
+  FROM read_parquet([
+    's3://bucket/d.parquet',
+    's3://bucket/e.parquet'
+  ], union_by_name = true, hive_partitioning = false, filename = '_file', file_row_number = true) f
+  LEFT JOIN (
+    SELECT _file, file_row_number, _island FROM (
+      SELECT *, count(*) OVER (PARTITION BY _series, _island) AS _size FROM (
+        SELECT *, sum(_starts::INTEGER) OVER (PARTITION BY _series ORDER BY _min_time, _file, file_row_number ROWS UNBOUNDED PRECEDING)::BIGINT AS _island FROM (
+          SELECT _file, file_row_number, _series, _min_time, COALESCE(_min_time > max(_max_time) OVER (PARTITION BY _series ORDER BY _min_time, _file, file_row_number ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true) AS _starts
+          FROM read_parquet([
+    's3://bucket/d.parquet',
+    's3://bucket/e.parquet'
+  ], union_by_name = true, hive_partitioning = false, filename = '_file', file_row_number = true))))
+    WHERE _size > 1
+  ) i USING (_file, file_row_number);
 
 -- One row per histogram. A NULL sum is a stale marker.
 CREATE OR REPLACE VIEW histograms AS
@@ -101,11 +121,16 @@ SELECT ts, _bucket.lower AS lower, _bucket.upper AS upper, _bucket.count AS "cou
 
 -- One row per exemplar.
 CREATE OR REPLACE VIEW exemplars AS
-SELECT _ts AS ts, _value AS "value", _trace_id AS trace_id, _span_id AS span_id, _exemplar_labels AS exemplar_labels, "__name__", "job", "value" AS "label_value", _labels_rest, _series FROM (SELECT NULL::BIGINT AS _series, NULL::VARCHAR AS "__name__", NULL::VARCHAR AS "job", NULL::VARCHAR AS "value", NULL::MAP(VARCHAR, VARCHAR) AS _labels_rest, NULL::TIMESTAMPTZ AS _ts, NULL::DOUBLE AS _value, NULL::VARCHAR AS _trace_id, NULL::VARCHAR AS _span_id, NULL::MAP(VARCHAR, VARCHAR) AS _exemplar_labels WHERE false);
+SELECT _ts AS ts, _value AS "value", _trace_id AS trace_id, _span_id AS span_id, _exemplar_labels AS exemplar_labels, "__name__", "job", "value" AS "label_value", _labels_rest, _series
+  FROM (SELECT _series, "__name__", _labels_rest['job'] AS "job", _labels_rest['value'] AS "value", CASE WHEN _labels_rest IS NOT NULL THEN NULLIF(map_from_entries(list_filter(map_entries(_labels_rest), lambda e: e.key NOT IN ('job', 'value'))), MAP {}) END AS _labels_rest, _ts, _value, _trace_id, _span_id, _exemplar_labels FROM read_parquet([
+    's3://bucket/g.parquet'
+  ], union_by_name = true, hive_partitioning = false) f);
 
 -- What was said about each metric family, and since when.
 CREATE OR REPLACE VIEW metadata AS
 SELECT _family AS family, _type AS "type", _help AS help, _unit AS unit, _since AS since
   FROM (SELECT *, [_type, _help, _unit] AS _said, lag([_type, _help, _unit]) OVER (PARTITION BY _family ORDER BY _since, [_type, _help, _unit]) AS _before
-  FROM (SELECT NULL::VARCHAR AS _family, NULL::VARCHAR AS _type, NULL::VARCHAR AS _help, NULL::VARCHAR AS _unit, NULL::TIMESTAMPTZ AS _since WHERE false))
+  FROM (SELECT * FROM read_parquet([
+    's3://bucket/h.parquet'
+  ], union_by_name = true, hive_partitioning = false)))
   WHERE _said IS DISTINCT FROM _before;
