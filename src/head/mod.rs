@@ -40,5 +40,5 @@ mod table;
 mod tests;
 
 pub use heads::Heads;
-pub use series::{Head, HeadSeries};
+pub use series::{APPEND_PARTS, Head, HeadSeries};
 pub use table::SeriesLookup;

@@ -85,7 +85,18 @@ impl<'a> Reader<'a> {
         if count > self.remaining() / least_bytes { Err(CodecError::Cut) } else { Ok(count) }
     }
 
+    #[inline]
     pub(super) fn varint(&mut self) -> Result<u64, CodecError> {
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, CodecError> {
         let mut value = 0u64;
         for (i, byte) in self.rest.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7F) << (7 * i);
@@ -104,6 +115,7 @@ impl<'a> Reader<'a> {
         })
     }
 
+    #[inline]
     pub(super) fn zigzag(&mut self) -> Result<i64, CodecError> {
         self.varint().map(unzigzag)
     }

@@ -124,16 +124,21 @@ impl Parts {
     }
 
     /// Appends everything to the head that numbered the series.
-    pub(super) fn append_to(self, head: &Head) {
+    pub(super) fn append_to(&self, head: &Head) {
         head.append(self.samples.iter().map(|logged| (logged.series, logged.sample)));
+        self.append_others_to(head);
+    }
+
+    /// Appends all but the float samples.
+    pub(super) fn append_others_to(&self, head: &Head) {
         if !self.histograms.is_empty() {
             head.append_histograms(self.histograms.iter().map(|logged| (logged.series, &logged.sample)));
         }
         if !self.exemplars.is_empty() {
-            head.append_exemplars(self.exemplars.into_iter().map(|logged| (logged.series, logged.exemplar)));
+            head.append_exemplars(self.exemplars.iter().map(|l| (l.series, l.exemplar.clone())));
         }
         if !self.metadata.is_empty() {
-            head.append_metadata(self.metadata);
+            head.append_metadata(self.metadata.iter().cloned());
         }
     }
 }
@@ -162,7 +167,7 @@ impl Batch {
     }
 
     /// Puts the batch into its head, once it is durable.
-    pub(super) fn append_to_head(self) {
+    pub(super) fn append_to_head(&self) {
         self.parts.append_to(&self.head);
     }
 

@@ -37,6 +37,7 @@ mod pending;
 mod positions;
 mod recover;
 mod recoverer;
+mod replay;
 mod settings;
 
 #[cfg(test)]

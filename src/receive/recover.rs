@@ -1,17 +1,16 @@
 //! What the log holds beyond the catalog goes back into the heads.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ulid::Ulid;
 
-use super::batch::Parts;
 use super::blocks::CutError;
 use super::commit::CutPoint;
 use super::cut::{CutReport, Cutter};
+use super::replay::{Lot, Next, SegmentReplay, append};
 use crate::catalog::CatalogError;
-use crate::head::{Head, Heads};
-use crate::log::{DiskLog, LogError, RecoveredSegment, TenantEntry};
+use crate::head::Heads;
+use crate::log::{DiskLog, LogError, RecoveredSegment};
 use crate::model::{ErrorKind, TenantId, error_chain};
 use crate::runtime::CpuError;
 
@@ -61,10 +60,6 @@ pub struct Recovered {
     /// Cuts that were made in between to bound memory.
     pub cuts: u64,
 }
-
-/// The heads' numbers for the series that a segment, or a generation, has declared.
-#[derive(Debug, Default)]
-pub(super) struct SegmentSeries(HashMap<TenantId, (Arc<Head>, HashMap<u32, u32>)>);
 
 /// What the replay has to live with.
 #[derive(Debug, Clone, Copy)]
@@ -120,30 +115,34 @@ async fn replay_segment(
     cutter: &mut Cutter,
     reachable: &mut bool,
 ) -> Result<u64, RecoverError> {
-    let cpu = cutter.target().cpu.clone();
-    let epoch = segment.epoch();
-    let reader = cpu.run(move || segment.entries()).await??;
-    let (mut entries, mut series, mut samples) = (Some(reader), SegmentSeries::default(), 0);
-    while let Some(mut reader) = entries.take() {
-        let (reader, entry) = cpu
-            .run(move || {
-                let entry = reader.next();
-                (reader, entry)
-            })
-            .await?;
-        let Some(entry) = entry else { break };
-        let entry = entry?;
-        for tenant in entry.tenants {
-            if known_covered(cutter, &tenant.tenant, epoch, reachable).await? < entry.seq {
-                samples += (tenant.samples.len() + tenant.histograms.len()) as u64;
-                cutter.positions().replay(&tenant.tenant, epoch, entry.seq);
-                series.append(tenant, heads);
-            } else {
-                series.declare(&tenant, heads);
-            }
+    let (cpu, epoch, heads) = (cutter.target().cpu.clone(), segment.epoch(), Arc::clone(heads));
+    let mut replay = cpu.run(move || SegmentReplay::open(&segment, heads)).await??;
+    let (mut lot, mut samples) = (Arc::<Lot>::default(), 0);
+    loop {
+        let reading = cpu.run(move || {
+            let read = replay.read();
+            (replay, read)
+        });
+        let (read, appended) = futures::join!(reading, append(&cpu, &lot));
+        appended?;
+        let (reader, read) = read?;
+        let (read, next) = read?;
+        replay = reader;
+        samples += read.samples;
+        for (tenant, seq) in &read.replayed {
+            cutter.positions().replay(tenant, epoch, *seq);
         }
-        entries = Some(reader);
+        lot = Arc::new(read);
+        match next {
+            Next::More => {}
+            Next::Ask(tenant) => {
+                let through_seq = known_covered(cutter, &tenant, epoch, reachable).await?;
+                replay.learn_covered(tenant, through_seq);
+            }
+            Next::End => break,
+        }
     }
+    append(&cpu, &lot).await?;
     Ok(samples)
 }
 
@@ -174,30 +173,4 @@ async fn known_covered(
     let through_seq = newest.map_or(0, |snapshot| snapshot.version().covered_through(epoch));
     cutter.positions().learn_covered(tenant, epoch, through_seq);
     Ok(through_seq)
-}
-
-impl SegmentSeries {
-    pub(super) fn declare(&mut self, entry: &TenantEntry, heads: &Heads) -> &(Arc<Head>, HashMap<u32, u32>) {
-        let known = self.0.entry(entry.tenant.clone());
-        let (head, numbers) = known.or_insert_with(|| (heads.active(&entry.tenant), HashMap::new()));
-        let labels: Vec<_> = entry.declared.iter().map(|(_, labels)| labels.clone()).collect();
-        let resolved = head.resolve(&labels);
-        numbers.extend(entry.declared.iter().map(|(number, _)| *number).zip(resolved));
-        self.0.get(&entry.tenant).expect("inserted above")
-    }
-
-    pub(super) fn append(&mut self, entry: TenantEntry, heads: &Heads) {
-        let (head, numbers) = self.declare(&entry, heads);
-        let TenantEntry { mut samples, mut histograms, mut exemplars, metadata, .. } = entry;
-        // The decoder has checked that every number is declared.
-        samples.retain_mut(|logged| renumber(&mut logged.series, numbers));
-        histograms.retain_mut(|logged| renumber(&mut logged.series, numbers));
-        exemplars.retain_mut(|logged| renumber(&mut logged.series, numbers));
-        Parts { samples, histograms, exemplars, metadata }.append_to(head);
-    }
-}
-
-/// Puts the head's number in place of the segment's; returns whether there is one.
-fn renumber(series: &mut u32, numbers: &HashMap<u32, u32>) -> bool {
-    numbers.get(series).inspect(|number| *series = **number).is_some()
 }

@@ -12,7 +12,8 @@ use ulid::Ulid;
 
 use super::blocks::{BlockTarget, Columns, CutError};
 use super::cut::OnCommit;
-use super::recover::{RecoverError, Recovered, SegmentSeries};
+use super::recover::{RecoverError, Recovered};
+use super::replay::SegmentSeries;
 use crate::block::LogPositions;
 use crate::catalog::{CatalogError, CoverChange, tenants};
 use crate::head::{Head, Heads};
