@@ -128,11 +128,6 @@ impl Hedges {
         }
         let mut times = state.observed.clone();
         drop(state);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a share of a few hundred"
-        )]
         let rank = ((times.len() - 1) as f64 * self.settings.quantile).ceil() as usize;
         let rank = rank.min(times.len() - 1);
         let (_, usual, _) = times.select_nth_unstable(rank);

@@ -231,7 +231,6 @@ impl Instruments {
         if operation.fetches() {
             self.thanos.fetched.get_or_create(&label).inc_by(bytes);
         }
-        #[expect(clippy::cast_precision_loss, reason = "a histogram's observation")]
         self.thanos.transferred.get_or_create(&label).observe(bytes as f64);
     }
 

@@ -1,13 +1,16 @@
 pub(crate) mod failing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
 
 use super::attempts::{BUDGET, Patience};
+use super::config::Backend;
 use super::hedge::HedgeSettings;
+use super::s3::ServerSideEncryption;
 use super::*;
 use crate::model::{ErrorKind, TenantId, Ulid};
 use crate::runtime::{ManualClock, Metrics, random_from_seed};
@@ -324,6 +327,133 @@ fn thanos_yaml_is_understood() {
     let bucket = Bucket::open(&config, &Metrics::new()).unwrap();
     assert_eq!(bucket.part_bytes, 8 << 20);
     assert_eq!(bucket.locate(&block_key(1)), format!("s3://metrics/p/{}", block_key(1)));
+}
+
+/// The section `http_config` with every key that Thanos has.
+const HTTP_KEYS: &str = "  http_config:
+    idle_conn_timeout: 1m30s
+    response_header_timeout: 2m
+    insecure_skip_verify: false
+    tls_handshake_timeout: 10s
+    expect_continue_timeout: 1s
+    max_idle_conns: 100
+    max_idle_conns_per_host: 100
+    max_conns_per_host: 0
+    tls_config: {ca_file: '', cert_file: '', key_file: '', server_name: '', insecure_skip_verify: false}
+    disable_compression: false
+";
+
+const S3_KEYS: &str = "type: S3
+prefix: ''
+hedging_config: {enabled: true, up_to: 3, quantile: 0.9}
+config:
+  bucket: b
+  endpoint: s3.eu-west-1.amazonaws.com
+  region: ''
+  disable_dualstack: false
+  aws_sdk_auth: false
+  access_key: id
+  insecure: false
+  signature_version2: false
+  secret_key: hush
+  session_token: ''
+  put_user_metadata: {X-Amz-Storage-Class: STANDARD_IA, Team: x}
+  trace: {enable: true}
+  list_objects_version: v2
+  bucket_lookup_type: auto
+  send_content_md5: true
+  disable_multipart: true
+  part_size: 67108864
+  sse_config: {type: SSE-KMS, kms_key_id: k, kms_encryption_context: {}, encryption_key: ''}
+  sts_endpoint: https://sts.example.org
+  max_retries: 4
+";
+
+const GCS_KEYS: &str = "type: GCS
+config:
+  bucket: b
+  service_account: '{\"disable_oauth\": true, \"client_email\": \"\", \"private_key\": \"hush\", \"private_key_id\": \"\"}'
+  use_grpc: true
+  grpc_conn_pool_size: 4
+  chunk_size_bytes: 1048576
+  max_retries: 1
+";
+
+const AZURE_KEYS: &str = "type: AZURE
+config:
+  az_tenant_id: t
+  client_id: c
+  client_secret: hush
+  storage_account: a
+  storage_account_key: ''
+  storage_connection_string: ''
+  storage_create_container: false
+  container: c
+  endpoint: blob.core.windows.net
+  user_assigned_id: ''
+  max_retries: 3
+  msi_resource: x
+  reader_config: {max_retry_requests: 2}
+  pipeline_config: {max_tries: 5, try_timeout: 10s, retry_delay: 1s, max_retry_delay: 20s}
+";
+
+#[test]
+fn every_key_of_thanos_is_known() {
+    for (keys, shown) in [
+        (S3_KEYS, "S3 b at s3.eu-west-1.amazonaws.com"),
+        (GCS_KEYS, "GCS b"),
+        (AZURE_KEYS, "AZURE c at https://a.blob.core.windows.net"),
+    ] {
+        let config = BucketConfig::from_yaml(&format!("{keys}{HTTP_KEYS}")).unwrap();
+        assert_eq!(config.to_string(), shown);
+        assert!(!format!("{config:?}").contains("hush"), "{config:?}");
+        Bucket::open(&config, &Metrics::new()).unwrap();
+    }
+    let open = |text: &str| Bucket::open(&BucketConfig::from_yaml(text).unwrap(), &Metrics::new()).unwrap();
+    let s3 = open(S3_KEYS);
+    assert_eq!(s3.attributes.len(), 2);
+    assert_eq!((s3.attempts.patience.attempts_max, s3.whole_puts_only), (5, true));
+    let gcs = open(GCS_KEYS);
+    assert_eq!((gcs.attempts.patience.attempts_max, gcs.part_bytes), (1, 5 << 20));
+    let azure = open(AZURE_KEYS).attempts.patience;
+    assert_eq!((azure.attempts_max, azure.answer_within), (6, Some(Duration::from_secs(10))));
+    assert_eq!((azure.pause_first, azure.pause_max), (Duration::from_secs(1), Duration::from_secs(20)));
+}
+
+#[tokio::test]
+async fn a_store_without_uploads_in_parts_refuses_what_is_too_large_for_one_put() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bucket = Bucket::from_store(Arc::new(InMemory::new()));
+    (bucket.whole_puts_only, bucket.part_bytes) = (true, 100);
+    for (n, bytes) in [(1, 100), (2, 101)] {
+        let file = folder.path().join(n.to_string());
+        std::fs::write(&file, vec![7; bytes]).unwrap();
+        let stored = bucket.create_from_file(&block_key(n), &file).await;
+        assert_eq!(stored.is_ok(), bytes == 100);
+        assert_eq!(bucket.head(&block_key(n)).await.unwrap().is_some(), bytes == 100);
+    }
+}
+
+#[test]
+fn a_key_of_the_customer_is_read_from_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    let yaml = format!(
+        "type: S3\nconfig:\n  bucket: b\n  sse_config: {{type: SSE-C, encryption_key: {}}}",
+        file.display()
+    );
+    std::fs::write(&file, [0xfb; 31]).unwrap();
+    let error = BucketConfig::from_yaml(&yaml).unwrap_err().to_string();
+    assert!(error.contains("31 bytes") && error.contains("32"), "{error}");
+    std::fs::write(&file, [0xfb; 32]).unwrap();
+    let config = BucketConfig::from_yaml(&yaml).unwrap();
+    let Backend::S3(settings) = &config.backend else { panic!("{config:?}") };
+    let ServerSideEncryption::Customer(key) = &settings.encryption else { panic!("{config:?}") };
+    assert_eq!(key.0, "+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/s=");
+    let bucket = Bucket::open(&config, &Metrics::new()).unwrap();
+    let settings = LockSettings { mode: LockMode::Governance, retain_ms: 1_000 };
+    let error = bucket.with_unchecked_lock(settings, ManualClock::new(0)).unwrap_err();
+    assert!(error.to_string().contains("SSE-C"), "{error}");
 }
 
 #[test]
