@@ -181,7 +181,9 @@ async fn handle(State(endpoint): State<WriteEndpoint>, request: Request<Body>) -
         Ok(tally) => shared.answer(&tally),
         Err(error) => {
             let kind = error.kind();
-            if kind.http_status() >= 500 {
+            // Both are told by whoever makes room; a line for each request would be a flood of its own.
+            let told = matches!(error, WriteError::NoMemory(_) | WriteError::DiskBound(_));
+            if kind.http_status() >= 500 && !told {
                 tracing::warn!(error = error_chain(&error), "a write was not taken");
             }
             let mut answer = answer(kind.http_status(), [0; 3], error_chain(&error));

@@ -13,8 +13,9 @@ use crate::model::ErrorKind;
 use crate::runtime::{Memory, Metrics, Shutdown};
 use crate::select::LocalBlocks;
 
-/// How often sizes are looked at; the bound is passed by what comes in within this time.
+/// How often sizes are looked at; the bounds are passed by what comes in within this time.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+const HEADS_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The pause after a cut for memory's sake; it doubles while cuts free too little.
 const RELIEF_PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -92,12 +93,24 @@ impl Growth {
 
     /// Follows the log's size until shutdown.
     pub async fn watch(self, commands: Commands, shutdown: Shutdown) {
+        let mut was_full = false;
         loop {
             if let Ok(log) = commands.log_bytes().await {
                 let pending = self.local.bytes();
                 self.bytes.store(log.saturating_add(pending), Ordering::Relaxed);
                 self.figures.log_bytes.set(i64::try_from(log).unwrap_or(i64::MAX));
                 self.figures.pending_bytes.set(i64::try_from(pending).unwrap_or(i64::MAX));
+                let is_full = self.check().is_err();
+                match (was_full, is_full) {
+                    (false, true) => tracing::error!(
+                        log_bytes = log,
+                        pending_bytes = pending,
+                        "what waits on this machine has reached --receive.local-bytes-max, writes are refused"
+                    ),
+                    (true, false) => tracing::info!("writes are taken again"),
+                    _ => {}
+                }
+                was_full = is_full;
             }
             tokio::select! {
                 () = shutdown.wait() => return,
@@ -113,7 +126,7 @@ impl CutterRequests {
         let (mut pause, report) = (RELIEF_PAUSE_FIRST, || memory.set_heads(heads.bytes() as u64));
         while !shutdown.started() {
             report();
-            let mut wait = LOOK_INTERVAL;
+            let mut wait = HEADS_LOOK_INTERVAL;
             if memory.wants_a_cut() {
                 tracing::info!(
                     head_bytes = heads.bytes(),
@@ -127,7 +140,7 @@ impl CutterRequests {
                     tokio::select! {
                         () = shutdown.wait() => return,
                         _ = &mut cut => break,
-                        () = tokio::time::sleep(LOOK_INTERVAL) => report(),
+                        () = tokio::time::sleep(HEADS_LOOK_INTERVAL) => report(),
                     }
                 }
                 report();

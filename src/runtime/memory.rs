@@ -30,11 +30,14 @@ const PRESSURE_PERCENT: u64 = 85;
 /// Heads below this share free too little to be cut for it.
 const HEADS_WORTH_PERCENT: u64 = 10;
 
+/// A block takes about this share of its head while it is built; so much is kept free for it.
+const BUILDING_PERCENT: u64 = 50;
+
 /// What is resident counts as full only while this share is accounted for: the rest is the allocator's to reuse.
 const ACCOUNTED_PERCENT: u64 = 25;
 
 /// How often the resident memory is read.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What memory is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +148,7 @@ impl Memory {
         }
         let heads = account.heads.load(Ordering::Relaxed);
         let all = account.accounted().max(account.resident.load(Ordering::Relaxed));
+        let all = all.saturating_add(account.building());
         heads > account.share(HEADS_PERCENT)
             || (all > account.share(PRESSURE_PERCENT) && heads > account.share(HEADS_WORTH_PERCENT))
     }
@@ -186,6 +190,10 @@ impl Account {
         self.limit_bytes / 100 * percent
     }
 
+    fn building(&self) -> u64 {
+        self.heads.load(Ordering::Relaxed) / 100 * BUILDING_PERCENT
+    }
+
     fn accounted(&self) -> u64 {
         let parts = [&self.heads, &self.requests, &self.queries];
         parts.iter().map(|part| part.load(Ordering::Relaxed)).fold(0, u64::saturating_add)
@@ -197,6 +205,7 @@ impl Account {
         }
         let (accounted, full) = (self.accounted(), self.share(FULL_PERCENT));
         let resident = self.resident.load(Ordering::Relaxed);
+        let more = more.saturating_add(self.building());
         accounted.saturating_add(more) > full
             || (resident.saturating_add(more) > full && accounted > self.share(ACCOUNTED_PERCENT))
     }

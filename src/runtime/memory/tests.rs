@@ -8,7 +8,7 @@ fn memory(limit_bytes: u64) -> Memory {
 fn reservations_and_heads_share_one_budget_and_give_it_back() {
     let memory = memory(1_000);
     let first = memory.reserve(MemoryUse::Requests, 500).unwrap();
-    memory.set_heads(300);
+    memory.set_heads(200);
     let error = memory.reserve(MemoryUse::Queries, 200).unwrap_err();
     assert!(error.to_string().contains("--memory-limit"), "{error}");
     let second = memory.reserve(MemoryUse::Queries, 100).unwrap();
@@ -32,6 +32,18 @@ fn heads_are_cut_at_half_the_budget_or_when_all_is_nearly_used() {
     memory.set_heads(90);
     assert!(!memory.wants_a_cut(), "a cut would free too little");
     drop(rest);
+}
+
+#[test]
+fn heads_leave_room_for_the_blocks_that_they_become() {
+    let memory = memory(1_000);
+    memory.set_heads(500);
+    assert!(memory.reserve(MemoryUse::Requests, 210).is_err());
+    assert!(memory.reserve(MemoryUse::Requests, 190).is_ok());
+    memory.0.resident.store(650, Ordering::Relaxed);
+    memory.set_heads(420);
+    assert!(memory.wants_a_cut(), "before nothing is taken any more");
+    assert!(memory.reserve(MemoryUse::Requests, 50).is_ok());
 }
 
 #[test]
