@@ -18,8 +18,9 @@ use super::label_buffer::SplitLabels;
 use super::meta::{BlockSpec, BlockStats, encode_meta};
 use crate::model::{BlockKind, Labels, METRIC_NAME, TimeRange};
 
-/// A row group ends with this many rows: series with few samples must not make label columns huge.
-const ROW_GROUP_ROWS: usize = 1 << 20;
+/// A row group ends with about this many rows: series with few samples must not make label columns, of which every
+/// find reads dictionaries and pages, huge.
+pub(super) const ROW_GROUP_ROWS: usize = 1 << 17;
 
 /// Returns the label columns of a file: `__name__` first, then the list as given.
 ///

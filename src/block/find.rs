@@ -1,15 +1,27 @@
-//! Finding the rows that match: row groups pruned by statistics, matchers evaluated on dictionaries.
+//! Finding the rows that match: row groups pruned by statistics, matchers evaluated on the columns that have some,
+//! the other labels read of matching rows alone.
 
-use std::collections::HashMap;
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, MapArray, RecordBatch, StringArray};
-use arrow::datatypes::{Int32Type, TimestampMillisecondType};
+use arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
 
-use super::error::BlockError;
-use super::reader::{BlockReader, OpenBlock, Part};
-use crate::model::{BlockKind, Labels, MatchKind, Matcher, TimeRange, encode_label};
+use super::dictionary::chunk_range;
+use super::error::{BlockError, ReadFailure};
+use super::fetch::{GAP_BYTES_MIN, Held, Use};
+use super::label_rows::{LabelProjection, LabelRows, touches};
+use super::parts::{Fetching, Part};
+use super::reader::{BlockReader, OpenBlock};
+use crate::model::{BlockKind, Labels, MatchKind, Matcher, TimeRange};
+
+/// So many row groups are searched in one go: their label columns are in memory together.
+const GROUPS_AT_ONCE: usize = 16;
+/// So many of these goes run at once.
+const GOES_AT_ONCE: usize = 2;
 
 /// A row that matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,92 +38,179 @@ pub struct BlockRow {
     pub samples: u32,
 }
 
+/// What bounds a query. It is asked for each row that is found, so that a query ends early.
+pub trait Admission: Debug + Send + Sync {
+    /// Counts a row of a series.
+    ///
+    /// # Errors
+    /// A row that is beyond what the query may find.
+    fn admit(&self, labels: &Labels, samples: u32) -> Result<(), ReadFailure>;
+}
+
+/// Rows of one row group that match.
+#[derive(Debug, Clone)]
+pub(super) struct Matching {
+    pub(super) group: usize,
+    /// Which, counted from the row group's first, or all.
+    pub(super) rows: Option<Vec<u32>>,
+}
+
+impl Matching {
+    pub(super) fn part(self, block: &OpenBlock, projection: &LabelProjection) -> Part {
+        let batch_rows = self.rows.as_ref().map_or(block.group_rows(self.group) as usize, Vec::len);
+        Part::new(self.group, projection.columns(block), self.rows, batch_rows)
+    }
+}
+
 impl BlockReader {
     /// Returns the rows whose series satisfies all matchers and whose samples' span touches a range, in block order.
     ///
     /// A row that touches the range may have samples outside of it, or none inside.
     ///
     /// # Errors
-    /// Failed reads and damage.
+    /// Failed reads, damage, and more rows than the query may find.
     pub async fn find_rows(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<BlockRow>, BlockError> {
-        let block = &self.0;
-        let parts = self.parts_that_may_match(matchers, range, None);
-        // Labels, the rest, both times and the count; `_series` before and the statistics behind are not needed.
-        let columns = 1..block.label_columns.len() + 5;
-        let names = block.label_columns.clone();
-        let matchers = matchers.to_vec();
-        let collect = move |part: &Part, batch: RecordBatch, found: &mut Found| {
-            let malformed = || BlockError::Footer("a label or time column has the wrong type".to_owned());
-            let rows = LabelRows::new(&names, &batch).ok_or_else(malformed)?;
-            let first_row = part.first_row + found.seen;
-            found.seen += batch.num_rows() as u32;
-            rows.collect(&matchers, range, first_row, &mut found.rows)
-        };
-        let found: Vec<Found> = self.decode(parts, columns, collect).await?;
-        Ok(found.into_iter().flat_map(|f| f.rows).collect())
+        let matchers: Arc<[Matcher]> = matchers.into();
+        let groups = self.block.groups_in_question(&matchers, range);
+        let goes = groups.chunks(GROUPS_AT_ONCE).map(|groups| {
+            let matchers = Arc::clone(&matchers);
+            async move {
+                let mut held = Held::default();
+                let matching = self.matching(groups, &matchers, range, &mut held).await?;
+                self.describe(matching, &mut held).await
+            }
+        });
+        let goes = futures::stream::iter(goes.collect::<Vec<_>>()).buffered(GOES_AT_ONCE);
+        let found: Vec<Vec<BlockRow>> = goes.try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
-}
 
-impl BlockReader {
-    /// Returns the row groups that may hold matching rows, whole; each is one batch unless `batch_rows` says less.
-    pub(super) fn parts_that_may_match(
+    /// Evaluates matchers and range on the columns that they need.
+    pub(super) async fn matching(
         &self,
-        matchers: &[Matcher],
+        groups: &[usize],
+        matchers: &Arc<[Matcher]>,
         range: TimeRange,
-        batch_rows: Option<usize>,
-    ) -> Vec<Part> {
-        let block = &self.0;
-        let parts = block
-            .row_ranges()
-            .enumerate()
-            .filter(|(group, rows)| !rows.is_empty() && may_match(block, *group, matchers, range));
-        parts
-            .map(|(group, rows)| Part {
-                group,
-                first_row: rows.start,
-                selection: None,
-                batch_rows: batch_rows.unwrap_or(rows.len()),
-            })
-            .collect()
+        held: &mut Held,
+    ) -> Result<Vec<Matching>, BlockError> {
+        let block = &self.block;
+        let all_match = |group: &usize| matchers.is_empty() && block.all_touch(*group, range);
+        let (whole, asked): (Vec<usize>, Vec<usize>) = groups.iter().partition(|group| all_match(group));
+        let projection = LabelProjection::of_labels(block, matchers.iter().map(Matcher::name));
+        let everything = |group: usize| Matching { group, rows: None };
+        let parts = asked.iter().map(|group| everything(*group).part(block, &projection)).collect();
+        let mut fetching = Fetching::new(Use::Index, held);
+        fetching.ahead.extend(asked.iter().filter_map(|group| block.small_label_region(*group)));
+        let (opened, matchers) = (Arc::clone(block), Arc::clone(matchers));
+        let evaluate = move |_: &Part, batch: RecordBatch, found: &mut Evaluated| {
+            let rows = LabelRows::new(&opened, &projection, &batch)?;
+            let seen = found.seen;
+            found.rows.extend(rows.matching(&matchers, range).into_iter().map(|row| seen + row));
+            found.seen += rows.len() as u32;
+            Ok(())
+        };
+        let evaluated: Vec<Evaluated> = self.decode(parts, fetching, evaluate).await?;
+        let some = asked.into_iter().zip(evaluated).filter(|(_, found)| !found.rows.is_empty());
+        let some = some.map(|(group, found)| Matching { group, rows: Some(found.rows) });
+        let mut matching: Vec<Matching> = whole.into_iter().map(everything).chain(some).collect();
+        matching.sort_by_key(|m| m.group);
+        Ok(matching)
+    }
+
+    /// Reads the labels of matching rows.
+    async fn describe(&self, matching: Vec<Matching>, held: &mut Held) -> Result<Vec<BlockRow>, BlockError> {
+        let projection = LabelProjection::all(&self.block);
+        let parts = matching.into_iter().map(|m| m.part(&self.block, &projection)).collect();
+        let (opened, admission) = (Arc::clone(&self.block), self.admission.clone());
+        let collect = move |part: &Part, batch: RecordBatch, found: &mut Vec<BlockRow>| {
+            let rows = LabelRows::new(&opened, &projection, &batch)?;
+            let (first_row, seen) = (opened.first_row(part.group), found.len());
+            let mut bytes = Vec::new();
+            for row in 0..rows.len() {
+                let labels = rows.labels(row, found.last().map(|last| &last.labels), &mut bytes)?;
+                let samples = rows.samples(row);
+                if let Some(admission) = &admission {
+                    admission.admit(&labels, samples).map_err(BlockError::Read)?;
+                }
+                let (min_time_ms, max_time_ms) = (rows.min_times[row], rows.max_times[row]);
+                let row = first_row + part.row(seen + row);
+                found.push(BlockRow { row, labels, min_time_ms, max_time_ms, samples });
+            }
+            Ok(())
+        };
+        let found = self.decode(parts, Fetching::new(Use::Index, held), collect).await?;
+        Ok(found.into_iter().flatten().collect())
     }
 }
 
-/// What one row group brought.
+/// What evaluating one row group brought.
 #[derive(Debug, Default)]
-struct Found {
+struct Evaluated {
     seen: u32,
-    rows: Vec<BlockRow>,
+    rows: Vec<u32>,
 }
 
-/// Returns whether a row group may hold a matching row, by its statistics alone.
-fn may_match(block: &OpenBlock, group: usize, matchers: &[Matcher], range: TimeRange) -> bool {
-    let group = block.row_group(group);
-    if let Some((first, last)) = time_columns(block)
-        && let (Some(Statistics::Int64(min)), Some(Statistics::Int64(max))) =
-            (group.column(first).statistics(), group.column(last).statistics())
-        && let (Some(min_ms), Some(max_ms)) = (min.min_opt(), max.max_opt())
-        && !touches(range, *min_ms, *max_ms)
-    {
-        return false;
+impl OpenBlock {
+    /// Returns the row groups that may hold a matching row, by their statistics alone.
+    pub(super) fn groups_in_question(&self, matchers: &[Matcher], range: TimeRange) -> Vec<usize> {
+        let groups = self.row_ranges().enumerate();
+        let groups =
+            groups.filter(|(group, rows)| !rows.is_empty() && self.may_match(*group, matchers, range));
+        groups.map(|(group, _)| group).collect()
     }
-    matchers.iter().all(|matcher| {
-        let place = block.label_columns.iter().position(|name| name == matcher.name());
-        place.is_none_or(|place| column_may_match(group.column(place + 1), matcher))
-    })
-}
 
-/// Returns the leaf columns with a row's first and last time; none where rows stand for no time.
-fn time_columns(block: &OpenBlock) -> Option<(usize, usize)> {
-    // `_series`, the label columns, names and values of the rest.
-    let first = 3 + block.label_columns.len();
-    match block.meta.kind {
-        BlockKind::Samples | BlockKind::Histograms => Some((first, first + 1)),
-        BlockKind::Exemplars => Some((first, first)),
-        BlockKind::Metadata | BlockKind::Other(_) => None,
+    fn may_match(&self, group: usize, matchers: &[Matcher], range: TimeRange) -> bool {
+        let times = self.time_bounds(group);
+        if times.is_some_and(|[min, _, _, max]| !touches(range, min, max)) {
+            return false;
+        }
+        let group = self.row_group(group);
+        matchers.iter().all(|matcher| {
+            let place = self.label_column(matcher.name());
+            place.is_none_or(|place| column_may_match(group.column(place + 1), matcher))
+        })
+    }
+
+    /// Returns whether all rows of a row group touch a range, as far as statistics tell.
+    pub(super) fn all_touch(&self, group: usize, range: TimeRange) -> bool {
+        let times = self.time_bounds(group);
+        times.is_some_and(|[_, last_start, first_end, _]| touches(range, last_start, first_end))
+    }
+
+    /// Returns the first and last `_min_time`, and the first and last `_max_time`.
+    fn time_bounds(&self, group: usize) -> Option<[i64; 4]> {
+        let group = self.row_group(group);
+        // `_labels_rest` has two leaves.
+        let first = self.rest_column() + 2;
+        let leaves = match self.meta.kind {
+            BlockKind::Samples | BlockKind::Histograms => [first, first + 1],
+            BlockKind::Exemplars => [first, first],
+            BlockKind::Metadata | BlockKind::Other(_) => return None,
+        };
+        let [min, max] = leaves.map(|leaf| group.columns().get(leaf)?.statistics());
+        match (min?, max?) {
+            (Statistics::Int64(min), Statistics::Int64(max)) => {
+                Some([*min.min_opt()?, *min.max_opt()?, *max.min_opt()?, *max.max_opt()?])
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns where a row group's labels, times and counts lie, with `_scale` behind them, where that is so little
+    /// that reading all of it costs no more than another request.
+    fn small_label_region(&self, group: usize) -> Option<Range<u64>> {
+        let last_leaf = self.rest_column() + 7;
+        let columns = self.row_group(group).columns().get(1..=last_leaf)?;
+        let (mut start, mut end) = (u64::MAX, 0);
+        for range in columns.iter().map(chunk_range) {
+            let range = range?;
+            (start, end) = (start.min(range.start), end.max(range.end));
+        }
+        (start < end && end - start <= GAP_BYTES_MIN).then_some(start..end)
     }
 }
 
@@ -124,171 +223,18 @@ fn column_may_match(column: &ColumnChunkMetaData, matcher: &Matcher) -> bool {
     if nulls == u64::try_from(column.num_values()).ok() {
         return false;
     }
-    match (matcher.kind(), statistics.min_opt(), statistics.max_opt()) {
-        (MatchKind::Equal, Some(min), Some(max)) => {
-            (min.data()..=max.data()).contains(&matcher.value().as_bytes())
-        }
-        _ => true,
-    }
-}
-
-fn touches(range: TimeRange, min_ms: i64, max_ms: i64) -> bool {
-    // A range up to the end of time includes the last millisecond, which half-open bounds cannot say otherwise.
-    (min_ms < range.end_ms || range.end_ms == i64::MAX) && range.start_ms <= max_ms
-}
-
-/// The label and time columns of some rows.
-pub(super) struct LabelRows<'a> {
-    /// Label columns, sorted by name.
-    columns: Vec<(&'a str, Codes<'a>)>,
-    rest: Rest<'a>,
-    min_times: &'a [i64],
-    max_times: &'a [i64],
-    counts: &'a [i32],
-}
-
-/// One label column: a code per row into its distinct values.
-#[derive(Clone, Copy)]
-struct Codes<'a> {
-    codes: &'a DictionaryArray<Int32Type>,
-    values: &'a StringArray,
-}
-
-impl<'a> Codes<'a> {
-    fn value(&self, row: usize) -> Option<&'a str> {
-        self.codes.key(row).map(|code| self.values.value(code))
-    }
-}
-
-/// The column of labels without a column.
-pub(super) struct Rest<'a> {
-    map: &'a MapArray,
-    names: &'a StringArray,
-    values: &'a StringArray,
-}
-
-impl<'a> Rest<'a> {
-    pub(super) fn new(column: &'a ArrayRef) -> Option<Self> {
-        let map = column.as_map_opt()?;
-        Some(Self { map, names: map.keys().as_string_opt()?, values: map.values().as_string_opt()? })
-    }
-
-    pub(super) fn labels(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let offsets = self.map.value_offsets();
-        let entries = match self.map.is_valid(row) {
-            true => offsets[row] as usize..offsets[row + 1] as usize,
-            false => 0..0,
-        };
-        let (names, values) = (self.names, self.values);
-        entries.map(move |i| (names.value(i), values.value(i)))
-    }
-}
-
-impl<'a> LabelRows<'a> {
-    /// Takes a batch apart; `None` where a column has an unexpected type.
-    fn new(names: &'a [String], batch: &'a RecordBatch) -> Option<Self> {
-        let (labels, others) = batch.columns().split_at_checked(names.len() + 1)?;
-        let [min_times, max_times, counts] = others else { return None };
-        let times = [
-            min_times.as_primitive_opt::<TimestampMillisecondType>()?.values().as_ref(),
-            max_times.as_primitive_opt::<TimestampMillisecondType>()?.values().as_ref(),
-        ];
-        Self::of_columns(names, labels, times, counts.as_primitive_opt::<Int32Type>()?.values())
-    }
-
-    /// Takes label columns with the rest behind them, first and last times, and counts.
-    pub(super) fn of_columns(
-        names: &'a [String],
-        labels: &'a [ArrayRef],
-        [min_times, max_times]: [&'a [i64]; 2],
-        counts: &'a [i32],
-    ) -> Option<Self> {
-        let (rest, labels) = labels.split_last()?;
-        let mut columns = Vec::with_capacity(names.len());
-        for (name, column) in names.iter().zip(labels) {
-            let codes = column.as_dictionary_opt::<Int32Type>()?;
-            columns.push((name.as_str(), Codes { codes, values: codes.values().as_string_opt()? }));
-        }
-        columns.sort_unstable_by_key(|(name, _)| *name);
-        Some(Self { columns, rest: Rest::new(rest)?, min_times, max_times, counts })
-    }
-
-    /// Appends the rows that match, numbered from `first_row`.
-    pub(super) fn collect(
-        &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        first_row: u32,
-        found: &mut Vec<BlockRow>,
-    ) -> Result<(), BlockError> {
-        let mut conditions: Vec<Condition<'_>> =
-            matchers.iter().map(|matcher| self.condition(matcher)).collect();
-        let mut bytes = Vec::new();
-        for row in 0..self.counts.len() {
-            let (min_time_ms, max_time_ms) = (self.min_times[row], self.max_times[row]);
-            let matches = touches(range, min_time_ms, max_time_ms)
-                && conditions.iter_mut().all(|condition| condition.holds(row));
-            if !matches {
-                continue;
+    let (Some(min), Some(max)) = (statistics.min_opt(), statistics.max_opt()) else { return true };
+    let (min, max) = (min.data(), max.data());
+    let within = |value: &str| (min..=max).contains(&value.as_bytes());
+    match matcher.kind() {
+        MatchKind::Equal => within(matcher.value()),
+        MatchKind::Regex => match matcher.set_values() {
+            Some(values) => values.iter().any(|value| within(value)),
+            None => {
+                let prefix = matcher.literal_prefix().as_bytes();
+                max >= prefix && (min <= prefix || min.starts_with(prefix))
             }
-            bytes.clear();
-            self.encode_labels(row, &mut bytes);
-            let labels = match found.last() {
-                // The rows of one series are neighbours and share its labels.
-                Some(last) if last.labels.as_bytes() == bytes => last.labels.clone(),
-                _ => Labels::from_canonical(&bytes).map_err(BlockError::Labels)?,
-            };
-            let samples = u32::try_from(self.counts[row]).unwrap_or(0);
-            let row = first_row + row as u32;
-            found.push(BlockRow { row, labels, min_time_ms, max_time_ms, samples });
-        }
-        Ok(())
-    }
-
-    /// Appends a row's labels, merged by name from columns and rest, in their canonical form.
-    fn encode_labels(&self, row: usize, bytes: &mut Vec<u8>) {
-        let mut rest = self.rest.labels(row).peekable();
-        for (name, codes) in &self.columns {
-            let Some(value) = codes.value(row) else { continue };
-            while let Some((name, value)) = rest.next_if(|(other, _)| other < name) {
-                encode_label(name, value, bytes);
-            }
-            encode_label(name, value, bytes);
-        }
-        for (name, value) in rest {
-            encode_label(name, value, bytes);
-        }
-    }
-
-    fn condition<'m>(&'m self, matcher: &'m Matcher) -> Condition<'m> {
-        match self.columns.iter().find(|(name, _)| *name == matcher.name()) {
-            Some((_, column)) => Condition::Column {
-                codes: *column,
-                verdicts: column.values.iter().map(|v| matcher.matches(v.unwrap_or(""))).collect(),
-                absent: matcher.matches(""),
-            },
-            None => Condition::Rest { rest: &self.rest, matcher, verdicts: HashMap::new() },
-        }
-    }
-}
-
-/// A matcher, evaluated once per distinct value.
-enum Condition<'a> {
-    Column { codes: Codes<'a>, verdicts: Vec<bool>, absent: bool },
-    Rest { rest: &'a Rest<'a>, matcher: &'a Matcher, verdicts: HashMap<&'a str, bool> },
-}
-
-impl Condition<'_> {
-    fn holds(&mut self, row: usize) -> bool {
-        match self {
-            Self::Column { codes, verdicts, absent } => {
-                codes.codes.key(row).map_or(*absent, |code| verdicts[code])
-            }
-            Self::Rest { rest, matcher, verdicts } => {
-                let label = rest.labels(row).find(|(name, _)| *name == matcher.name());
-                let value = label.map_or("", |(_, value)| value);
-                *verdicts.entry(value).or_insert_with(|| matcher.matches(value))
-            }
-        }
+        },
+        MatchKind::NotEqual | MatchKind::NotRegex => true,
     }
 }

@@ -7,10 +7,11 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillise
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
 
 use super::error::BlockError;
-use super::fetch::RangeRead;
+use super::fetch::{Held, RangeRead, Use};
 use super::file::BlockFile;
 use super::meta::{BlockMeta, BlockSpec, BlockStats};
-use super::reader::{BlockReader, Part};
+use super::parts::{Fetching, Part};
+use super::reader::BlockReader;
 use super::schema::{base_properties, timestamp};
 use super::writer::BATCH_ROWS;
 use crate::model::{BlockKind, Metadata, MetadataEntry, MetricType, TimeRange};
@@ -95,12 +96,15 @@ impl MetadataReader {
     /// # Errors
     /// Failed reads and damage.
     pub async fn entries(&self) -> Result<Vec<MetadataEntry>, BlockError> {
-        let parts = self.0.parts_that_may_match(&[], TimeRange::ALL, Some(BATCH_ROWS));
+        let columns: Vec<usize> = (0..TEXTS.len() + 1).collect();
+        let parts = self.0.parts_that_may_match(&[], TimeRange::ALL, &columns, BATCH_ROWS);
         let collect = |_: &Part, batch: RecordBatch, entries: &mut Vec<MetadataEntry>| {
             append(batch.columns(), entries)
                 .ok_or_else(|| BlockError::Footer("a column of metadata has the wrong type".to_owned()))
         };
-        let parts: Vec<Vec<MetadataEntry>> = self.0.decode(parts, 0..TEXTS.len() + 1, collect).await?;
+        let mut held = Held::default();
+        let parts: Vec<Vec<MetadataEntry>> =
+            self.0.decode(parts, Fetching::new(Use::Index, &mut held), collect).await?;
         Ok(parts.into_iter().flatten().collect())
     }
 }

@@ -6,14 +6,16 @@
 //! **Vocabulary**: a *run* is one series with its samples, as the head or a merge hands it over. A *row* is one
 //! series in one aligned window of 8 h with at most 4,096 samples. A *label column* is a label with its own
 //! column; all other labels of a series stand in the map `_labels_rest`. The *sample columns* are the lists at the
-//! end of the schema: `_ts`, `_st`, `_scale`, `_scaled`, `_values`.
+//! end of the schema, `_ts`, `_st`, `_scaled`, `_values`, and `_scale`.
 //!
 //! **Flow**
 //! 1. [`extend_label_columns`] decides which labels have columns; the catalog keeps that list.
 //! 2. [`write_block`] takes runs in [`block_order`], cuts them into rows, and streams row groups out.
-//! 3. [`BlockReader::open`] reads footer and page index; [`BlockReader::find_rows`] prunes row groups by statistics
-//!    and evaluates matchers on dictionaries; [`BlockReader::read_samples`] fetches the pages of chosen rows.
-//! 4. [`duckdb_views`] prints the views that let SQL users forget about rows.
+//! 3. [`BlockReader::open`] reads footer and page index; [`BlockReader::find_rows`] prunes row groups by statistics,
+//!    evaluates matchers on the dictionaries of their columns and reads the other labels of what matches;
+//!    [`BlockReader::label_values`] and [`BlockReader::label_names`] read dictionaries alone where they can.
+//! 4. [`BlockReader::read_samples`] fetches the pages of chosen rows, of the one list that each row has.
+//! 5. [`duckdb_views`] prints the views that let SQL users forget about rows.
 //!
 //! **Invariants**
 //! - What goes in comes out: every bit of every value, stale markers, timestamps and start timestamps. A value is
@@ -32,6 +34,7 @@
 
 mod columns;
 mod decimal;
+mod dictionary;
 mod error;
 mod exemplars;
 mod fetch;
@@ -40,9 +43,12 @@ mod find;
 mod hashing;
 mod histograms;
 mod label_buffer;
+mod label_rows;
 mod lists;
+mod lookup;
 mod meta;
 mod metadata;
+mod parts;
 mod reader;
 mod row;
 mod row_buffer;
@@ -56,15 +62,16 @@ mod writer;
 mod tests;
 
 pub use columns::{LABEL_COLUMNS_MAX, block_order, extend_label_columns};
+pub use dictionary::fuzz_dictionary;
 pub use error::{BlockError, ReadFailure};
 pub use exemplars::{ExemplarReader, write_exemplars};
-pub use fetch::RangeRead;
-pub use find::BlockRow;
+pub use fetch::{RangeRead, join_ranges};
+pub use find::{Admission, BlockRow};
 pub use hashing::HashingWriter;
 pub use histograms::{HistogramRun, fuzz_histogram_rows, write_histograms};
 pub use meta::{BlockMeta, BlockSpec, BlockStats, FORMAT_VERSION, LogPositions};
 pub use metadata::{MetadataReader, write_metadata};
-pub use reader::BlockReader;
+pub use reader::{BlockReader, expected_index_bytes};
 pub use row::{ROW_SAMPLES_MAX, SeriesRun};
 pub use sql::{SqlFile, duckdb_views};
 pub use writer::write_block;

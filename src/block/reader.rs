@@ -3,45 +3,54 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use bytes::Bytes;
 use parquet::DecodeResult;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
-use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder, RowGroupMetaData,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::columns::may_be_column;
 use super::error::BlockError;
-use super::fetch::{Fetched, RangeRead, fetch};
+use super::fetch::{Held, RangeRead, Use, fetch};
+use super::file::ROW_GROUP_ROWS;
+use super::find::Admission;
 use super::meta::{BlockMeta, decode_meta};
-use super::schema::{LabelForm, arrow_schema};
+use super::schema::{LabelForm, ScalePlace, arrow_schema};
+use super::writer::ROW_GROUP_SAMPLES;
 use super::{exemplars, histograms, metadata};
 use crate::model::BlockKind;
 use crate::runtime::{Cpu, CpuError};
 
-/// Bytes from the end that are fetched first: footer and page index of most blocks.
+/// Bytes from the end that are fetched first where nothing is known of a block: footer and page index of most.
 const TAIL_BYTES: u64 = 128 << 10;
 /// The largest footer with page index that is read; a block of 1,000 row groups stays far below.
 const FOOTER_BYTES_MAX: u64 = 256 << 20;
+/// What the footer says of one column of one row group, statistics included, at most as a rule.
+const COLUMN_BYTES: u64 = 150;
+/// What the page index says of all pages of one row group.
+const GROUP_PAGES_BYTES: u64 = 1 << 10;
+/// The columns besides those of labels.
+const OTHER_COLUMNS: u64 = 19;
 
 /// An open block. Clones share its footer.
 #[derive(Debug, Clone)]
-pub struct BlockReader(pub(super) Arc<OpenBlock>);
+pub struct BlockReader {
+    pub(super) block: Arc<OpenBlock>,
+    pub(super) source: Arc<dyn RangeRead>,
+    pub(super) admission: Option<Arc<dyn Admission>>,
+}
 
 /// What all clones of a reader share.
 #[derive(Debug)]
 pub(super) struct OpenBlock {
-    source: Arc<dyn RangeRead>,
-    cpu: Cpu,
-    size_bytes: u64,
+    pub(super) cpu: Cpu,
+    pub(super) size_bytes: u64,
     pub(super) meta: BlockMeta,
     /// Label columns in file order; column `i` is the file's column `i + 1`.
     pub(super) label_columns: Vec<String>,
-    parquet: ArrowReaderMetadata,
+    pub(super) parquet: ArrowReaderMetadata,
     /// The first row of each row group, and at the end the number of rows.
     row_starts: Vec<u32>,
 }
@@ -52,7 +61,21 @@ impl BlockReader {
     /// # Errors
     /// Failed reads, a format version or schema that is not ours, another kind of block, and damage.
     pub async fn open(source: Arc<dyn RangeRead>, cpu: Cpu, size_bytes: u64) -> Result<Self, BlockError> {
-        let block = Self::open_any(source, cpu, size_bytes).await?;
+        Self::open_expecting(source, cpu, size_bytes, TAIL_BYTES).await
+    }
+
+    /// Opens a block whose footer and page index are expected to take so many bytes at its end: a good guess saves a
+    /// read.
+    ///
+    /// # Errors
+    /// Failed reads, a format version or schema that is not ours, another kind of block, and damage.
+    pub async fn open_expecting(
+        source: Arc<dyn RangeRead>,
+        cpu: Cpu,
+        size_bytes: u64,
+        index_bytes: u64,
+    ) -> Result<Self, BlockError> {
+        let block = Self::open_kind(source, cpu, size_bytes, index_bytes).await?;
         match &block.meta().kind {
             BlockKind::Samples | BlockKind::Histograms => Ok(block),
             other => Err(BlockError::Kind { found: other.clone(), wanted: "samples or histograms" }),
@@ -65,51 +88,81 @@ impl BlockReader {
         cpu: Cpu,
         size_bytes: u64,
     ) -> Result<Self, BlockError> {
-        let footer = read_footer(source.as_ref(), &cpu, size_bytes).await?;
-        let block = cpu.clone().run(move || OpenBlock::new(source, cpu, size_bytes, footer)).await;
-        Ok(Self(Arc::new(block.map_err(gave_up)??)))
+        Self::open_kind(source, cpu, size_bytes, TAIL_BYTES).await
     }
 
     /// Refuses blocks of another kind than is to be read.
     pub(super) fn require(&self, kind: &BlockKind, wanted: &'static str) -> Result<(), BlockError> {
-        match &self.0.meta.kind {
+        match &self.block.meta.kind {
             found if found == kind => Ok(()),
             found => Err(BlockError::Kind { found: found.clone(), wanted }),
         }
     }
 
+    async fn open_kind(
+        source: Arc<dyn RangeRead>,
+        cpu: Cpu,
+        size_bytes: u64,
+        index_bytes: u64,
+    ) -> Result<Self, BlockError> {
+        let footer = read_footer(source.as_ref(), &cpu, size_bytes, index_bytes).await?;
+        let block = cpu.clone().run(move || OpenBlock::new(cpu, size_bytes, footer)).await;
+        let block = Arc::new(block.map_err(gave_up)??);
+        Ok(Self { block, source, admission: None })
+    }
+
+    /// Returns the block with another source of the same bytes and, where a query is bounded, with what bounds it.
+    #[must_use]
+    pub fn for_query(&self, source: Arc<dyn RangeRead>, admission: Option<Arc<dyn Admission>>) -> Self {
+        Self { block: Arc::clone(&self.block), source, admission }
+    }
+
     /// Returns what the block says about itself.
     #[must_use]
     pub fn meta(&self) -> &BlockMeta {
-        &self.0.meta
+        &self.block.meta
     }
 
     /// Returns about how many bytes of memory the open block takes, for caches to count.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.0.parquet.metadata().memory_size()
+        let names: usize = self.block.label_columns.iter().map(|name| name.len() + 32).sum();
+        self.block.parquet.metadata().memory_size() + names + self.block.row_starts.len() * 4
     }
+}
+
+/// Returns about how many bytes footer and page index of a block take: rather a little more than too few.
+#[must_use]
+pub fn expected_index_bytes(samples: u64, rows: u64, label_columns: usize) -> u64 {
+    let groups = samples.div_ceil(ROW_GROUP_SAMPLES).max(rows.div_ceil(ROW_GROUP_ROWS as u64));
+    let columns = OTHER_COLUMNS.saturating_add(label_columns as u64);
+    let group_bytes = columns.saturating_mul(COLUMN_BYTES).saturating_add(GROUP_PAGES_BYTES);
+    groups.saturating_mul(group_bytes).saturating_add(16 << 10).clamp(TAIL_BYTES / 2, FOOTER_BYTES_MAX)
 }
 
 async fn read_footer(
     source: &dyn RangeRead,
     cpu: &Cpu,
     size_bytes: u64,
+    index_bytes: u64,
 ) -> Result<ParquetMetaData, BlockError> {
     let mut decoder = ParquetMetaDataPushDecoder::try_new(size_bytes)
         .map_err(BlockError::Damaged)?
         .with_column_index_policy(PageIndexPolicy::Skip)
         .with_offset_index_policy(PageIndexPolicy::Required);
-    let tail = size_bytes.saturating_sub(TAIL_BYTES)..size_bytes;
+    let tail = size_bytes.saturating_sub(index_bytes)..size_bytes;
     let mut wanted = Vec::from_iter([tail]);
+    let mut held = Held::default();
     loop {
         let total: u64 = wanted.iter().map(|r| r.end.saturating_sub(r.start)).sum();
         if total > FOOTER_BYTES_MAX {
             return Err(BlockError::Footer(format!("its {total} bytes are over {FOOTER_BYTES_MAX}")));
         }
-        let (ranges, buffers) = fetch(source, wanted, size_bytes).await?;
+        fetch(source, Use::Index, wanted.iter().cloned(), size_bytes, &mut held).await?;
+        let buffers: Option<Vec<Bytes>> = wanted.iter().map(|range| held.get(range)).collect();
+        let buffers = buffers.ok_or_else(|| BlockError::Footer("it asks for no bytes".to_owned()))?;
         let step = cpu.run(move || {
-            decoder.push_ranges(ranges, buffers)?;
+            decoder.push_ranges(wanted, buffers)?;
             let decoded = decoder.try_decode()?;
             Ok((decoder, decoded))
         });
@@ -124,21 +177,17 @@ async fn read_footer(
 }
 
 impl OpenBlock {
-    fn new(
-        source: Arc<dyn RangeRead>,
-        cpu: Cpu,
-        size_bytes: u64,
-        footer: ParquetMetaData,
-    ) -> Result<Self, BlockError> {
+    fn new(cpu: Cpu, size_bytes: u64, footer: ParquetMetaData) -> Result<Self, BlockError> {
         let file = footer.file_metadata();
         let meta = decode_meta(file.key_value_metadata())?;
-        let names = file.schema().get_fields().iter().map(|field| field.name());
+        let names: Vec<&str> = file.schema().get_fields().iter().map(|field| field.name()).collect();
         let label_columns: Vec<String> =
-            names.filter(|name| may_be_column(name)).map(ToOwned::to_owned).collect();
+            names.iter().filter(|name| may_be_column(name)).map(|name| (*name).to_owned()).collect();
+        let codes = LabelForm::Codes;
         let expected = match &meta.kind {
-            BlockKind::Samples => arrow_schema(&label_columns, LabelForm::Codes),
-            BlockKind::Histograms => histograms::arrow_schema(&label_columns, LabelForm::Codes),
-            BlockKind::Exemplars => exemplars::arrow_schema(&label_columns, LabelForm::Codes),
+            BlockKind::Samples => arrow_schema(&label_columns, codes, ScalePlace::of_columns(&names)),
+            BlockKind::Histograms => histograms::arrow_schema(&label_columns, codes),
+            BlockKind::Exemplars => exemplars::arrow_schema(&label_columns, codes),
             BlockKind::Metadata => metadata::arrow_schema(),
             BlockKind::Other(_) => {
                 let wanted = "samples, histograms, exemplars or metadata";
@@ -152,7 +201,7 @@ impl OpenBlock {
         }
         let parquet = ArrowReaderMetadata::try_new(Arc::new(footer), options)
             .map_err(|e| BlockError::Footer(format!("its columns are not those of format 1: {e}")))?;
-        Ok(Self { source, cpu, size_bytes, meta, label_columns, parquet, row_starts })
+        Ok(Self { cpu, size_bytes, meta, label_columns, parquet, row_starts })
     }
 
     pub(super) fn row_group(&self, group: usize) -> &RowGroupMetaData {
@@ -164,98 +213,35 @@ impl OpenBlock {
         self.row_starts.windows(2).map(|w| w[0]..w[1])
     }
 
+    /// Returns the global number of a row group's first row.
+    pub(super) fn first_row(&self, group: usize) -> u32 {
+        self.row_starts[group]
+    }
+
+    /// Returns how many rows a row group has.
+    pub(super) fn group_rows(&self, group: usize) -> u32 {
+        self.row_starts[group + 1] - self.row_starts[group]
+    }
+
     pub(super) fn rows(&self) -> u32 {
         self.row_starts.last().copied().unwrap_or(0)
     }
 
-    /// Returns a decoder of some columns and rows of one row group; it has no bytes yet.
-    fn decoder(&self, part: &Part, columns: &[usize]) -> Result<ParquetPushDecoder, ParquetError> {
-        let mask = ProjectionMask::roots(self.parquet.parquet_schema(), columns.iter().copied());
-        let builder = ParquetPushDecoderBuilder::new_with_metadata(self.parquet.clone())
-            .with_row_groups(vec![part.group])
-            .with_projection(mask)
-            .with_batch_size(part.batch_rows.max(1));
-        match &part.selection {
-            Some(selection) => builder.with_row_selection(selection.clone()).build(),
-            None => builder.build(),
-        }
-    }
-
-    /// Returns decoders of parts of the file, each with the ranges of bytes that it needs.
-    fn plan(&self, parts: Vec<Part>, columns: &[usize]) -> Result<Vec<Planned>, ParquetError> {
-        let plan_part = |part: Part| {
-            let mut decoder = self.decoder(&part, columns)?;
-            let ranges = match decoder.try_decode()? {
-                DecodeResult::NeedsData(ranges) => ranges,
-                // Without bytes there is nothing to decode but parts without rows.
-                DecodeResult::Data(_) | DecodeResult::Finished => Vec::new(),
-            };
-            Ok(Planned { part, decoder, ranges })
-        };
-        parts.into_iter().map(plan_part).collect()
-    }
-}
-
-impl BlockReader {
-    /// Decodes columns of parts of the file: one fetch for all, then one compute job for each part, in which
-    /// `consume` sees the part's batches in order.
-    pub(super) async fn decode<T, F>(
-        &self,
-        parts: Vec<Part>,
-        columns: Range<usize>,
-        consume: F,
-    ) -> Result<Vec<T>, BlockError>
-    where
-        T: Default + Send + 'static,
-        F: Fn(&Part, RecordBatch, &mut T) -> Result<(), BlockError> + Clone + Send + 'static,
-    {
-        if parts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let block = Arc::clone(&self.0);
-        let columns: Vec<usize> = columns.collect();
-        let planned = self.0.cpu.run(move || block.plan(parts, &columns)).await.map_err(gave_up)?;
-        let planned = planned.map_err(BlockError::Damaged)?;
-        let wanted = planned.iter().flat_map(|p| p.ranges.iter().cloned()).collect();
-        let fetched = fetch(self.0.source.as_ref(), wanted, self.0.size_bytes).await?;
-        let cancel = CancellationToken::new();
-        let _cancel_when_dropped = cancel.clone().drop_guard();
-        let jobs = planned.into_iter().map(|planned| {
-            let bytes = overlapping(&fetched, &planned.ranges);
-            let (consume, cancel) = (consume.clone(), cancel.clone());
-            self.0.cpu.run(move || drain(planned, bytes, &consume, &cancel))
-        });
-        let results = futures::future::join_all(jobs).await;
-        results.into_iter().map(|result| result.map_err(gave_up)?).collect()
+    /// Returns the place of a column by its name, lists and maps counted as one.
+    pub(super) fn column(&self, name: &str) -> Option<usize> {
+        let fields = self.parquet.metadata().file_metadata().schema().get_fields();
+        fields.iter().position(|field| field.name() == name)
     }
 }
 
 /// The Parquet decoder panics on some damage; the compute pool catches it.
-fn gave_up(error: CpuError) -> BlockError {
+pub(super) fn gave_up(error: CpuError) -> BlockError {
     match error {
         CpuError::Panicked => {
             BlockError::Damaged(ParquetError::General("the Parquet decoder panicked".to_owned()))
         }
         other @ CpuError::Start(_) => BlockError::Cpu(other),
     }
-}
-
-/// A part with its decoder, which waits for bytes.
-struct Planned {
-    part: Part,
-    decoder: ParquetPushDecoder,
-    ranges: Vec<Range<u64>>,
-}
-
-/// Rows of one row group that are to be decoded.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub(super) group: usize,
-    /// The global number of the row group's first row.
-    pub(super) first_row: u32,
-    /// Which rows, or all.
-    pub(super) selection: Option<RowSelection>,
-    pub(super) batch_rows: usize,
 }
 
 fn row_starts(footer: &ParquetMetaData) -> Result<Vec<u32>, BlockError> {
@@ -266,40 +252,4 @@ fn row_starts(footer: &ParquetMetaData) -> Result<Vec<u32>, BlockError> {
         starts.push(next.ok_or_else(|| BlockError::Footer("its row counts are out of range".to_owned()))?);
     }
     Ok(starts)
-}
-
-/// Returns the fetched buffers that hold some of the ranges.
-fn overlapping(fetched: &Fetched, ranges: &[Range<u64>]) -> Fetched {
-    let holds = |buffer: &Range<u64>| ranges.iter().any(|r| r.start < buffer.end && buffer.start < r.end);
-    fetched
-        .0
-        .iter()
-        .zip(&fetched.1)
-        .filter(|(range, _)| holds(range))
-        .map(|(range, bytes)| (range.clone(), bytes.clone()))
-        .unzip()
-}
-
-fn drain<T: Default>(
-    Planned { part, mut decoder, .. }: Planned,
-    (ranges, buffers): Fetched,
-    consume: &impl Fn(&Part, RecordBatch, &mut T) -> Result<(), BlockError>,
-    cancel: &CancellationToken,
-) -> Result<T, BlockError> {
-    let mut result = T::default();
-    if !ranges.is_empty() {
-        decoder.push_ranges(ranges, buffers).map_err(BlockError::Damaged)?;
-    }
-    loop {
-        if cancel.is_cancelled() {
-            return Err(BlockError::Cancelled);
-        }
-        match decoder.try_decode().map_err(BlockError::Damaged)? {
-            DecodeResult::Data(batch) => consume(&part, batch, &mut result)?,
-            DecodeResult::Finished => return Ok(result),
-            DecodeResult::NeedsData(ranges) => {
-                return Err(BlockError::Footer(format!("its page index leaves out bytes {ranges:?}")));
-            }
-        }
-    }
 }

@@ -118,14 +118,14 @@ impl RowBuffer {
         columns.push(Arc::new(utc(self.min_times)));
         columns.push(Arc::new(utc(self.max_times)));
         columns.extend(self.counts.map(|c| Arc::new(Int32Array::from(c)) as ArrayRef));
+        let mut scales = self.scales;
+        columns.push(Arc::new(scales.finish()));
         for mut statistic in self.finite {
             let array: Float64Array = statistic.finish();
             columns.push(Arc::new(array));
         }
         columns.push(self.ts.finish(schema::sample_element(schema::TS))?);
         columns.push(self.st.finish(schema::sample_element(schema::ST))?);
-        let mut scales = self.scales;
-        columns.push(Arc::new(scales.finish()));
         columns.push(self.scaled.finish(schema::sample_element(schema::SCALED))?);
         columns.push(self.values.finish(schema::sample_element(schema::VALUES))?);
         RecordBatch::try_new(self.schema, columns)

@@ -32,15 +32,19 @@ pub(super) const SCALE: &str = "_scale";
 pub(super) const SCALED: &str = "_scaled";
 /// Values as doubles.
 pub(super) const VALUES: &str = "_values";
-/// The columns that hold samples, in column order: the last ones of the schema.
-pub(super) const SAMPLE_COLUMNS: [&str; 5] = [TS, ST, SCALE, SCALED, VALUES];
-
 /// Bytes of one page of `_ts` before compression: 262,144 samples. Series of one target share their timestamps, and
 /// zstd sees that within a page only: 1 MiB costs 0.009 B a sample more, 256 KiB 0.07 B.
 pub(super) const TS_PAGE_BYTES: usize = 2 << 20;
 /// Bytes of one page of the other list columns before compression: 131,072 samples. Reading one series decodes one
 /// such page of values; half of it would cost 0.008 B a sample.
 pub(super) const VALUE_PAGE_BYTES: usize = 1 << 20;
+
+/// Bytes of one page of a label column before compression, and at least 1,024 rows: reading the labels of one series
+/// decodes one such page of each.
+const LABEL_PAGE_BYTES: usize = 8 << 10;
+/// Bytes of the dictionary of a label column before compression; a column with more distinct values goes on without
+/// one, because whoever reads one row reads all of the dictionary.
+const LABEL_DICTIONARY_BYTES: usize = 128 << 10;
 
 /// How label columns are represented in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +53,23 @@ pub(super) enum LabelForm {
     Strings,
     /// Dictionary codes, as they are read.
     Codes,
+}
+
+/// Where `_scale` stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScalePlace {
+    /// Behind the counts: it is read with the labels and says which list a row has.
+    AfterCounts,
+    /// Between `_st` and `_scaled`, as the first files of format 1 have it.
+    AmongLists,
+}
+
+impl ScalePlace {
+    /// Returns where a file's columns have it.
+    pub(super) fn of_columns(names: &[&str]) -> Self {
+        let at = |column: &str| names.iter().position(|name| *name == column);
+        if at(SCALE) > at(ST) { Self::AmongLists } else { Self::AfterCounts }
+    }
 }
 
 pub(super) fn timestamp() -> DataType {
@@ -96,15 +117,20 @@ pub(super) fn label_fields(label_columns: &[String], form: LabelForm) -> Vec<Fie
 }
 
 /// Returns the Arrow schema of a block of float samples with these label columns.
-pub(super) fn arrow_schema(label_columns: &[String], form: LabelForm) -> SchemaRef {
+pub(super) fn arrow_schema(label_columns: &[String], form: LabelForm, scale: ScalePlace) -> SchemaRef {
     let mut fields = label_fields(label_columns, form);
     fields.push(Field::new(MIN_TIME, timestamp(), false));
     fields.push(Field::new(MAX_TIME, timestamp(), false));
     fields.extend(COUNTS.map(|name| Field::new(name, DataType::Int32, false)));
+    if scale == ScalePlace::AfterCounts {
+        fields.push(Field::new(SCALE, DataType::Int32, true));
+    }
     fields.extend(FINITE.map(|name| Field::new(name, DataType::Float64, true)));
     fields.push(Field::new(TS, list_of(timestamp(), false), false));
     fields.push(Field::new(ST, list_of(timestamp(), true), true));
-    fields.push(Field::new(SCALE, DataType::Int32, true));
+    if scale == ScalePlace::AmongLists {
+        fields.push(Field::new(SCALE, DataType::Int32, true));
+    }
     fields.push(Field::new(SCALED, list_of(DataType::Int64, true), true));
     fields.push(Field::new(VALUES, list_of(DataType::Float64, true), true));
     Arc::new(Schema::new(fields))
@@ -116,6 +142,10 @@ pub(super) fn list_path(column: &str) -> ColumnPath {
 
 pub(super) fn column_path(column: &str) -> ColumnPath {
     ColumnPath::new(vec![column.to_owned()])
+}
+
+fn rest_path(leaf: &str) -> ColumnPath {
+    ColumnPath::new(vec![LABELS_REST.to_owned(), "key_value".to_owned(), leaf.to_owned()])
 }
 
 /// Returns what the files of all kinds share: statistics stand in the footer only, untruncated, and only where a reader
@@ -138,6 +168,12 @@ pub(super) fn base_properties(
     for name in label_columns.iter().map(String::as_str).chain(times.iter().copied()) {
         properties = properties.set_column_statistics_enabled(column_path(name), EnabledStatistics::Chunk);
     }
+    let labels = label_columns.iter().map(|name| column_path(name));
+    for path in labels.chain(["key", "value"].map(rest_path)) {
+        properties = properties
+            .set_column_data_page_size_limit(path.clone(), LABEL_PAGE_BYTES)
+            .set_column_dictionary_page_size_limit(path, LABEL_DICTIONARY_BYTES);
+    }
     Ok(properties.set_column_dictionary_enabled(column_path(SERIES), false))
 }
 
@@ -149,7 +185,9 @@ pub(super) fn writer_properties(
     label_columns: &[String],
     zstd_level: i32,
 ) -> Result<WriterProperties, ParquetError> {
-    let mut properties = base_properties(label_columns, &[MIN_TIME, MAX_TIME], zstd_level)?;
+    // `_st` mostly holds nothing, which its statistics tell.
+    let mut properties = base_properties(label_columns, &[MIN_TIME, MAX_TIME], zstd_level)?
+        .set_column_statistics_enabled(list_path(ST), EnabledStatistics::Chunk);
     for name in [TS, ST, SCALED, VALUES] {
         let page_bytes = if name == TS { TS_PAGE_BYTES } else { VALUE_PAGE_BYTES };
         let encoding = if name == VALUES { Encoding::PLAIN } else { Encoding::BYTE_STREAM_SPLIT };

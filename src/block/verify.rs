@@ -7,8 +7,10 @@ use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int32Type, Int64Type};
 
 use super::columns::block_order;
 use super::error::BlockError;
+use super::fetch::{Held, Use};
 use super::find::BlockRow;
-use super::reader::{BlockReader, Part};
+use super::parts::{Fetching, Part};
+use super::reader::BlockReader;
 use super::row::{ROW_SAMPLES_MAX, RowSummary, summarize};
 use super::schema::{COUNTS, FINITE};
 use crate::model::{Sample, TimeRange};
@@ -80,33 +82,34 @@ impl BlockReader {
 
     /// Reads the hash and the statistics of all rows.
     async fn read_statistics(&self) -> Result<Vec<RowStatistics>, BlockError> {
-        let block = &self.0;
-        let parts = block.row_ranges().enumerate().filter(|(_, rows)| !rows.is_empty());
-        let parts: Vec<Part> = parts
-            .map(|(group, rows)| Part {
-                group,
-                first_row: rows.start,
-                selection: None,
-                batch_rows: rows.len(),
-            })
-            .collect();
+        let block = &self.block;
+        let columns = COUNTS[1..].iter().chain(&FINITE);
+        let columns = columns.map(|name| block.sample_column(name)).collect::<Result<Vec<usize>, _>>()?;
+        let parts = |columns: &[usize]| {
+            let groups = block.row_ranges().enumerate().filter(|(_, rows)| !rows.is_empty());
+            let part = |(group, rows): (usize, std::ops::Range<u32>)| {
+                Part::new(group, columns.to_vec(), None, rows.len())
+            };
+            groups.map(part).collect::<Vec<Part>>()
+        };
         let collect = |_: &Part, batch: RecordBatch, rows: &mut Vec<RowStatistics>| {
             append_statistics(&batch, rows).ok_or_else(|| {
                 BlockError::Footer("a statistics column has the wrong type or lacks values".to_owned())
             })
         };
-        let hashes = self.decode(part_copies(&parts), 0..1, |_, batch, hashes: &mut Vec<i64>| {
+        let collect_hashes = |_: &Part, batch: RecordBatch, hashes: &mut Vec<i64>| {
             let column = primitive::<Int64Type>(&batch, 0);
             let column =
                 column.ok_or_else(|| BlockError::Footer("column _series has the wrong type".to_owned()))?;
             hashes.extend(column.values());
             Ok(())
-        });
-        let hashes: Vec<i64> = hashes.await?.into_iter().flatten().collect();
-        // Behind labels, the rest and both times; `_count` comes with the rows.
-        let first = 1 + block.label_columns.len() + 4;
-        let columns = first..first + COUNTS.len() - 1 + FINITE.len();
-        let rows: Vec<Vec<RowStatistics>> = self.decode(parts, columns, collect).await?;
+        };
+        let mut held = Held::default();
+        let fetching = Fetching::new(Use::Samples, &mut held);
+        let hashes: Vec<Vec<i64>> = self.decode(parts(&[0]), fetching, collect_hashes).await?;
+        let hashes: Vec<i64> = hashes.into_iter().flatten().collect();
+        let fetching = Fetching::new(Use::Samples, &mut held);
+        let rows: Vec<Vec<RowStatistics>> = self.decode(parts(&columns), fetching, collect).await?;
         let mut rows: Vec<RowStatistics> = rows.into_iter().flatten().collect();
         rows.iter_mut().zip(hashes).for_each(|(row, hash)| row.series_hash = hash);
         Ok(rows)
@@ -135,16 +138,6 @@ impl BlockReader {
             findings.add(|| "the footer's metric names are not the first and the last".to_owned());
         }
     }
-}
-
-fn part_copies(parts: &[Part]) -> Vec<Part> {
-    let copy = |part: &Part| Part {
-        group: part.group,
-        first_row: part.first_row,
-        selection: None,
-        batch_rows: part.batch_rows,
-    };
-    parts.iter().map(copy).collect()
 }
 
 fn batch_end(rows: &[BlockRow], start: usize) -> usize {

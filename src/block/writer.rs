@@ -9,11 +9,13 @@ use super::file::{BlockFile, check_times, file_columns};
 use super::meta::{BlockSpec, BlockStats};
 use super::row::{SeriesRun, split_rows};
 use super::row_buffer::RowBuffer;
-use super::schema::{LabelForm, arrow_schema, writer_properties};
+use super::schema::{LabelForm, ScalePlace, arrow_schema, writer_properties};
 use crate::model::BlockKind;
 
-/// A row group ends with the row that reaches this many samples.
-const ROW_GROUP_SAMPLES: u64 = 4_000_000;
+/// A row group ends with the series that reaches this many samples: the rows of one series are read together.
+pub(super) const ROW_GROUP_SAMPLES: u64 = 4_000_000;
+/// A row group ends within a series that reaches this many samples.
+const ROW_GROUP_SAMPLES_MAX: u64 = 2 * ROW_GROUP_SAMPLES;
 /// Rows are handed to the Parquet writer in batches of about this many samples; more leaves the processor's cache.
 const BATCH_SAMPLES: usize = 1 << 16;
 /// Rows are handed to the Parquet writer in batches of at most this many rows.
@@ -50,7 +52,7 @@ struct BlockWriter<'a, W: Write + Send> {
 impl<'a, W: Write + Send> BlockWriter<'a, W> {
     fn start(out: W, spec: &'a BlockSpec) -> Result<Self, BlockError> {
         let columns = file_columns(&spec.label_columns)?;
-        let schema = arrow_schema(&columns, LabelForm::Strings);
+        let schema = arrow_schema(&columns, LabelForm::Strings, ScalePlace::AfterCounts);
         let properties = writer_properties(&columns, spec.zstd_level);
         let form = (SchemaRef::clone(&schema), properties);
         let label_columns = columns.len();
@@ -71,14 +73,21 @@ impl<'a, W: Write + Send> BlockWriter<'a, W> {
             if self.batch.samples() >= BATCH_SAMPLES || self.batch.rows() >= BATCH_ROWS {
                 self.write_batch()?;
             }
-            if self.group_samples >= ROW_GROUP_SAMPLES || self.file.is_full_of_rows(self.batch.rows()) {
-                self.write_batch()?;
-                self.group_samples = 0;
-                self.file.end_row_group()?;
+            if self.group_samples >= ROW_GROUP_SAMPLES_MAX {
+                self.end_row_group()?;
             }
+        }
+        if self.group_samples >= ROW_GROUP_SAMPLES || self.file.is_full_of_rows(self.batch.rows()) {
+            self.end_row_group()?;
         }
         self.file.count(run.labels.metric_name(), first.ts_ms, last.ts_ms, run.samples.len() as u64);
         Ok(())
+    }
+
+    fn end_row_group(&mut self) -> Result<(), BlockError> {
+        self.write_batch()?;
+        self.group_samples = 0;
+        self.file.end_row_group()
     }
 
     fn write_batch(&mut self) -> Result<(), BlockError> {

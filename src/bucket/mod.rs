@@ -117,6 +117,12 @@ impl Bucket {
         format!("{}{key}", self.root)
     }
 
+    /// Returns whether the bucket is a local folder.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.files.is_some()
+    }
+
     /// Returns where the bucket is, for people.
     #[must_use]
     pub fn location(&self) -> &str {

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::{StreamExt, TryStreamExt};
+
 use crate::bucket::{Bucket, ObjectKey};
 use crate::model::{TimeRange, Ulid};
 use crate::runtime::Clock;
@@ -11,6 +13,9 @@ use crate::runtime::Clock;
 use super::CatalogError;
 use super::part::open_part;
 use super::version::{BlockEntry, PartEntry, Version};
+
+/// So many parts are read at once.
+const PARTS_AT_ONCE: usize = 16;
 
 /// The blocks of one part.
 type PartBlocks = Arc<Vec<Arc<BlockEntry>>>;
@@ -106,8 +111,10 @@ impl Snapshot {
     pub async fn blocks_in(&self, range: TimeRange) -> Result<Vec<Arc<BlockEntry>>, CatalogError> {
         let inside = |block: &&Arc<BlockEntry>| block.range().overlaps(&range);
         let mut blocks: Vec<Arc<BlockEntry>> = self.version.blocks.iter().filter(inside).cloned().collect();
-        for entry in self.version.parts.iter().filter(|part| part.range().overlaps(&range)) {
-            let part = self.parts.read(&self.version, entry).await?;
+        let parts = self.version.parts.iter().filter(|part| part.range().overlaps(&range));
+        let reads = parts.map(|entry| self.parts.read(&self.version, entry)).collect::<Vec<_>>();
+        let mut reads = futures::stream::iter(reads).buffered(PARTS_AT_ONCE);
+        while let Some(part) = reads.try_next().await? {
             blocks.extend(part.iter().filter(inside).cloned());
         }
         blocks.sort_by_key(|block| block.id);

@@ -9,9 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::Failure;
-use super::flags::{
-    CatalogArgs, CommonArgs, IngestArgs, MemoryArgs, QueryArgs, READER_BYTES_MAX, TenantArgs,
-};
+use super::flags::{CatalogArgs, CommonArgs, IngestArgs, MemoryArgs, QueryArgs, TenantArgs};
 use super::write_log::{self, OpenedLog};
 use crate::bucket::Bucket;
 use crate::catalog::{CatalogSettings, Catalogs, tenants};
@@ -22,7 +20,7 @@ use crate::receive::{
     OnCommit, Room, WriteEndpoint,
 };
 use crate::runtime::{Clock, Cpu, Memory, Metrics, Random, Shutdown, SystemClock};
-use crate::select::{CatalogView, LocalBlocks, SelectLimits, Selector};
+use crate::select::{CatalogView, LocalBlocks, ReadCache, SelectLimits, Selector};
 use crate::server::{
     Connections, FlushCall, LateRoutes, Listener, Readiness, admin_routes, serve_grpc, serve_http,
 };
@@ -153,13 +151,14 @@ impl Base {
         &self,
         heads: Option<(Arc<Heads>, Labels)>,
         view: Option<Arc<CatalogView>>,
-        (query, memory): (&QueryArgs, &Memory),
-    ) -> Selector {
+        (common, query, memory): (&CommonArgs, &QueryArgs, &Memory),
+    ) -> Result<Selector, Failure> {
         // Samples count only where a query reads them, which the read APIs know.
         let limits = SelectLimits { samples_max: 0, ..query.limits() };
         let (bucket, cpu) = (self.bucket.clone(), self.cpu.clone());
-        let reader_bytes_max = memory.at_most(READER_BYTES_MAX, READER_PERCENT);
-        Selector::new(heads, view, bucket, cpu, (limits, reader_bytes_max))
+        let cache = query.cache(common, &bucket, |bytes| memory.at_most(bytes, READER_PERCENT));
+        let cache = ReadCache::open(&cache, &self.metrics)?;
+        Ok(Selector::new(heads, view, bucket, cpu, (limits, cache)))
     }
 
     /// Reads all catalogs once and goes on refreshing them.

@@ -17,7 +17,7 @@ use crate::model::{
     parse_instant_ms,
 };
 use crate::restore::export::{ExportProgress, ExportReport, ExportRequest, Exporter};
-use crate::select::{CatalogView, SelectLimits, Selector};
+use crate::select::{CatalogView, ReadCache, SelectLimits, Selector};
 use crate::store::parse_selector;
 
 /// The longest block. Prometheus compacts further itself.
@@ -98,9 +98,14 @@ async fn tsdb(args: TsdbArgs) -> Result<(), Failure> {
     // One version from the first block to the last.
     let view = CatalogView::new(Arc::clone(&base.catalogs), &base.metrics);
     view.install(&newest);
-    let limits = SelectLimits { series_max: 0, samples_max: 0 };
     let (bucket, cpu) = (base.bucket.clone(), base.cpu.clone());
-    let selector = Selector::new(None, Some(view), bucket, cpu, (limits, READER_BYTES_MAX));
+    let selector = Selector::new(
+        None,
+        Some(view),
+        bucket,
+        cpu,
+        (SelectLimits::NONE, ReadCache::in_memory(READER_BYTES_MAX)),
+    );
     let exporter = Exporter::new(selector, Arc::clone(&base.clock), base.random.clone());
     let request = ExportRequest {
         tenant: args.tenant.clone(),

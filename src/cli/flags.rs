@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::Failure;
-use crate::bucket::BucketConfig;
+use crate::bucket::{Bucket, BucketConfig};
 use crate::catalog::CatalogSettings;
 use crate::model::{ErrorKind, Labels, TenantId, parse_duration_ms};
 use crate::receive::{GrowthBound, IngestSettings, TenantSettings};
 use crate::runtime::default_memory_limit;
-use crate::select::SelectLimits;
+use crate::select::{CacheSettings, SelectLimits};
 use crate::wire::remote_write::Limits;
 
 /// The memory that open blocks may take.
@@ -270,6 +270,18 @@ pub(super) struct QueryArgs {
     /// Most samples that one query may select; 0 for no limit.
     #[arg(long = "store.limits.request-samples", default_value_t = 0, value_name = "N")]
     request_samples: u64,
+    /// Most bytes of label columns and samples that one query may fetch from the bucket; 0 for no limit.
+    #[arg(long = "store.grpc.downloaded-bytes-limit", default_value = "0B", value_name = "BYTES")]
+    downloaded_bytes: bytesize::ByteSize,
+    /// Memory for footers, page indexes and label columns of blocks; at most 12 % of --memory-limit.
+    #[arg(long = "store.cache-memory-bytes", default_value = "256MiB", value_name = "BYTES")]
+    cache_memory: bytesize::ByteSize,
+    /// Folder for footers, page indexes and label columns of blocks in a remote bucket. Default: <data-dir>/read-cache.
+    #[arg(long = "store.cache-dir", value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Most bytes of files in that folder; 0 for none. A bucket in a local folder is not cached on disk.
+    #[arg(long = "store.cache-disk-bytes", default_value = "2GiB", value_name = "BYTES")]
+    cache_disk: bytesize::ByteSize,
 }
 
 impl QueryArgs {
@@ -281,7 +293,25 @@ impl QueryArgs {
     }
 
     pub(super) fn limits(&self) -> SelectLimits {
-        SelectLimits { series_max: self.request_series, samples_max: self.request_samples }
+        SelectLimits {
+            series_max: self.request_series,
+            samples_max: self.request_samples,
+            bytes_max: self.downloaded_bytes.as_u64(),
+        }
+    }
+
+    /// Returns how much reads of a bucket may keep; `bounded` is what the process allows of the memory asked for.
+    pub(super) fn cache(
+        &self,
+        common: &CommonArgs,
+        bucket: &Bucket,
+        bounded: impl FnOnce(u64) -> u64,
+    ) -> CacheSettings {
+        let folder = (!bucket.is_local()).then(|| {
+            let folder = self.cache_dir.clone().unwrap_or_else(|| common.data_dir.join("read-cache"));
+            (folder, self.cache_disk.as_u64())
+        });
+        CacheSettings { memory_bytes_max: bounded(self.cache_memory.as_u64()), folder }
     }
 }
 

@@ -145,6 +145,7 @@ failure_from!(
     crate::receive::CutError,
     crate::receive::RecoverError,
     crate::restore::export::ExportError,
+    crate::select::CacheError,
     crate::select::SelectError,
     crate::restore::RestoreError,
 );

@@ -47,7 +47,7 @@ pub(super) async fn run(args: StoreArgs) -> Result<(), Failure> {
     let mut read_side = ReadSide::start(&base, (http, grpc), &connections, None);
     let view = base.view(&args.catalog).await?;
     let memory = base.memory(&args.memory);
-    let selector = base.selector(None, Some(view), (&args.query, &memory));
+    let selector = base.selector(None, Some(view), (&args.common, &args.query, &memory))?;
     read_side.open(&base, &reads(&base, selector, (&args.tenants, &args.query, &memory), None));
     let mut jobs = tokio::spawn(scheduler.run(base.shutdown.clone()));
     addresses.print("store", ("bucket", base.bucket.location()));

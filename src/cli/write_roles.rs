@@ -102,7 +102,8 @@ pub(super) async fn run(role: WriteRole, mut args: WriteRoleArgs) -> Result<(), 
     let write_side = WriteSide::start(&base, parts, (requests, queue)).await?;
     base.collect_garbage();
     let late_view = view.clone().filter(|_| bucket_away);
-    let selector = base.selector(Some((heads, external_labels)), view, (&args.query, &memory));
+    let selector =
+        base.selector(Some((heads, external_labels)), view, (&args.common, &args.query, &memory))?;
     let selector = selector.with_local_blocks(&local);
     let max_age = Some(args.ingest.settings().max_age_ms);
     let reads = reads(&base, selector, (&args.tenants, &args.query, &memory), max_age);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::block::BlockError;
+use crate::block::{BlockError, ReadFailure};
 use crate::catalog::CatalogError;
 use crate::model::{ErrorKind, TenantId, Ulid};
 use crate::runtime::CpuError;
@@ -77,9 +77,25 @@ pub enum SelectError {
         "the query selects more than {0} samples (--store.limits.request-samples): narrow its matchers or its time range"
     )]
     TooManySamples(u64),
+    /// The query fetches more bytes than allowed.
+    #[error(
+        "the query fetches more than {0} bytes from the bucket (--store.grpc.downloaded-bytes-limit): narrow its matchers or its time range"
+    )]
+    TooManyBytes(u64),
 }
 
 impl SelectError {
+    /// Returns why a block could not be read, or what the query was refused for while it was.
+    pub(super) fn of_block(id: Ulid, source: BlockError) -> Self {
+        match source {
+            BlockError::Read(ReadFailure { kind, source }) => match source.downcast::<Self>() {
+                Ok(refusal) => *refusal,
+                Err(source) => Self::Block { id, source: BlockError::Read(ReadFailure { kind, source }) },
+            },
+            source => Self::Block { id, source },
+        }
+    }
+
     /// Returns what the failure asks of the caller.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -94,7 +110,7 @@ impl SelectError {
             Self::DataDirectory { .. } => ErrorKind::Unavailable,
             Self::NoTsdbBlocks(_) => ErrorKind::NotFound,
             Self::Cpu(_) => ErrorKind::Internal,
-            Self::TooManySeries(_) | Self::TooManySamples(_) => ErrorKind::TooLarge,
+            Self::TooManySeries(_) | Self::TooManySamples(_) | Self::TooManyBytes(_) => ErrorKind::TooLarge,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Open blocks: footers and page indexes, kept within a budget.
+//! Open blocks, and their bytes through the caches.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -6,10 +6,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
 
+use super::budget::QueryBudget;
+use super::cache::{Kind, ReadCache};
 use super::error::SelectError;
 use super::local_blocks::{LocalBlocks, read_file};
-use crate::block::{BlockError, BlockReader, ExemplarReader, MetadataReader, RangeRead, ReadFailure};
+use crate::block::{
+    Admission, BlockError, BlockReader, ExemplarReader, MetadataReader, RangeRead, ReadFailure,
+    expected_index_bytes, join_ranges,
+};
 use crate::bucket::{Bucket, ObjectKey};
 use crate::catalog::BlockEntry;
 use crate::model::{ErrorKind, MetadataEntry, TenantId, Ulid};
@@ -20,6 +26,9 @@ const EXEMPLAR_READERS_BYTES_MAX: u64 = 8 << 20;
 
 /// Memory for what blocks of metadata hold.
 const METADATA_BYTES_MAX: u64 = 32 << 20;
+
+/// So many ranges of one block are fetched at once by one query.
+const REQUESTS_AT_ONCE: usize = 16;
 
 /// A block's object in the bucket.
 #[derive(Debug)]
@@ -37,11 +46,15 @@ impl BlockObject {
 }
 
 impl RangeRead for BlockObject {
+    /// Fetches ranges side by side, each in a request of its own.
     fn read_ranges<'a>(&'a self, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>, ReadFailure>> {
-        Box::pin(async move {
-            let bytes = self.bucket.get_ranges(&self.key, ranges).await;
-            bytes.map_err(|error| ReadFailure { kind: error.kind(), source: Box::new(error) })
-        })
+        let get = async |range: &Range<u64>| {
+            let read = self.bucket.get_ranges(&self.key, std::slice::from_ref(range)).await;
+            let read = read.map_err(|e| ReadFailure { kind: e.kind(), source: Box::new(e) })?;
+            Ok(read.into_iter().next().unwrap_or_default())
+        };
+        let gets = ranges.iter().map(get).collect::<Vec<_>>();
+        Box::pin(futures::stream::iter(gets).buffered(REQUESTS_AT_ONCE).try_collect())
     }
 }
 
@@ -67,23 +80,93 @@ impl RangeRead for LocalObject {
     }
 }
 
+/// A block's object as one query or one opening reads it: through the caches, within the query's budget.
+#[derive(Debug)]
+struct CachedObject {
+    object: BlockObject,
+    cache: Arc<ReadCache>,
+    id: Ulid,
+    size_bytes: u64,
+    kind: Kind,
+    budget: Option<Arc<QueryBudget>>,
+}
+
+impl CachedObject {
+    async fn fetch(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ReadFailure> {
+        if let Some(budget) = &self.budget {
+            budget.fetch(ranges.iter().map(|r| r.end - r.start).sum())?;
+        }
+        self.object.read_ranges(ranges).await
+    }
+
+    async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ReadFailure> {
+        // A small block is in memory as a whole.
+        let held = ranges.iter().map(|range| self.cache.in_memory_range(self.id, range));
+        match held.collect::<Option<Vec<Bytes>>>() {
+            Some(held) => Ok(held),
+            None => self.fetch(ranges).await,
+        }
+    }
+
+    async fn read_index(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ReadFailure> {
+        let (mut answer, mut missing) = (Vec::with_capacity(ranges.len()), Vec::new());
+        for range in ranges {
+            let kept = self.cache.get(self.id, range, self.kind).await;
+            if kept.is_none() {
+                missing.push(range.clone());
+            }
+            answer.push(kept);
+        }
+        let joined = join_ranges(missing);
+        let fetched = self.fetch(&joined).await?;
+        for (extent, bytes) in joined.iter().zip(&fetched) {
+            if bytes.len() as u64 == extent.end - extent.start {
+                let whole = *extent == (0..self.size_bytes);
+                self.cache.keep(self.id, extent.clone(), bytes, (self.kind, whole)).await;
+            }
+        }
+        let cut = |(range, kept): (&Range<u64>, Option<Bytes>)| {
+            kept.or_else(|| {
+                let at = joined.partition_point(|extent| extent.start <= range.start).checked_sub(1)?;
+                let from = usize::try_from(range.start - joined[at].start).ok()?;
+                let to = from.checked_add(usize::try_from(range.end - range.start).ok()?)?;
+                (to <= fetched.get(at)?.len()).then(|| fetched[at].slice(from..to))
+            })
+        };
+        let answer: Option<Vec<Bytes>> = ranges.iter().zip(answer).map(cut).collect();
+        answer.ok_or_else(|| ReadFailure {
+            kind: ErrorKind::Unavailable,
+            source: "the storage returned fewer bytes than asked for".into(),
+        })
+    }
+}
+
+impl RangeRead for CachedObject {
+    fn read_ranges<'a>(&'a self, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>, ReadFailure>> {
+        Box::pin(self.read(ranges))
+    }
+
+    fn read_index_ranges<'a>(
+        &'a self,
+        ranges: &'a [Range<u64>],
+    ) -> BoxFuture<'a, Result<Vec<Bytes>, ReadFailure>> {
+        Box::pin(self.read_index(ranges))
+    }
+}
+
 /// Opens blocks once and keeps them open.
 #[derive(Debug, Clone)]
 pub(super) struct BlockReaders {
     bucket: Bucket,
     cpu: Cpu,
     local: Option<Arc<LocalBlocks>>,
-    open: moka::future::Cache<Ulid, BlockReader>,
+    cache: Arc<ReadCache>,
     exemplars: moka::future::Cache<Ulid, ExemplarReader>,
     metadata: moka::future::Cache<Ulid, Arc<Vec<MetadataEntry>>>,
 }
 
 impl BlockReaders {
-    pub(super) fn new(bucket: Bucket, cpu: Cpu, memory_bytes_max: u64) -> Self {
-        let open = moka::future::Cache::builder()
-            .max_capacity(memory_bytes_max)
-            .weigher(|_, reader: &BlockReader| u32::try_from(reader.memory_bytes()).unwrap_or(u32::MAX))
-            .build();
+    pub(super) fn new(bucket: Bucket, cpu: Cpu, cache: Arc<ReadCache>) -> Self {
         let exemplars = moka::future::Cache::builder()
             .max_capacity(EXEMPLAR_READERS_BYTES_MAX)
             .weigher(|_, reader: &ExemplarReader| u32::try_from(reader.memory_bytes()).unwrap_or(u32::MAX))
@@ -94,7 +177,7 @@ impl BlockReaders {
                 u32::try_from(metadata_bytes(entries)).unwrap_or(u32::MAX)
             })
             .build();
-        Self { bucket, cpu, local: None, open, exemplars, metadata }
+        Self { bucket, cpu, local: None, cache, exemplars, metadata }
     }
 
     /// Reads these blocks from their files.
@@ -102,27 +185,35 @@ impl BlockReaders {
         Self { local: Some(local), ..self }
     }
 
-    /// Returns the reader of a block, opening it if needed.
+    fn source(
+        &self,
+        tenant: &TenantId,
+        entry: &BlockEntry,
+        kind: Kind,
+        budget: Option<&Arc<QueryBudget>>,
+    ) -> Arc<dyn RangeRead> {
+        let object = BlockObject::new(self.bucket.clone(), ObjectKey::block(tenant, entry.id));
+        if let Some(path) = self.local.as_ref().and_then(|local| local.path(tenant, entry.id)) {
+            return Arc::new(LocalObject { path, object, cpu: self.cpu.clone() });
+        }
+        let (id, size_bytes, budget) = (entry.id, entry.size_bytes, budget.cloned());
+        Arc::new(CachedObject { object, cache: Arc::clone(&self.cache), id, size_bytes, kind, budget })
+    }
+
+    /// Returns the reader of a block for one query, opening it if needed.
     pub(super) async fn open(
         &self,
         tenant: &TenantId,
         entry: &BlockEntry,
+        budget: Option<&Arc<QueryBudget>>,
     ) -> Result<BlockReader, SelectError> {
-        let opening = async {
-            let object = self.object(tenant, entry);
-            BlockReader::open(object, self.cpu.clone(), entry.size_bytes).await
-        };
-        let opened = self.open.try_get_with(entry.id, opening).await;
-        opened.map_err(|error| not_opened(entry.id, &error))
-    }
-
-    /// Returns what reads ranges of a block's bytes.
-    fn object(&self, tenant: &TenantId, entry: &BlockEntry) -> Arc<dyn RangeRead> {
-        let object = BlockObject::new(self.bucket.clone(), ObjectKey::block(tenant, entry.id));
-        match self.local.as_ref().and_then(|local| local.path(tenant, entry.id)) {
-            Some(path) => Arc::new(LocalObject { path, object, cpu: self.cpu.clone() }),
-            None => Arc::new(object),
-        }
+        let source = self.source(tenant, entry, Kind::Footer, None);
+        let index_bytes = expected_index_bytes(entry.samples, entry.rows, entry.label_columns.len());
+        let opening = BlockReader::open_expecting(source, self.cpu.clone(), entry.size_bytes, index_bytes);
+        let opened = self.cache.opened(entry.id, opening).await;
+        let opened = opened.map_err(|error| not_opened(entry.id, &error))?;
+        let admission = budget.map(|budget| Arc::clone(budget) as Arc<dyn Admission>);
+        Ok(opened.for_query(self.source(tenant, entry, Kind::Labels, budget), admission))
     }
 
     /// Returns the reader of a block of exemplars, opening it if needed.
@@ -132,7 +223,7 @@ impl BlockReaders {
         entry: &BlockEntry,
     ) -> Result<ExemplarReader, SelectError> {
         let opening = async {
-            let object = self.object(tenant, entry);
+            let object = self.source(tenant, entry, Kind::Labels, None);
             ExemplarReader::open(object, self.cpu.clone(), entry.size_bytes).await
         };
         let opened = self.exemplars.try_get_with(entry.id, opening).await;
@@ -146,7 +237,7 @@ impl BlockReaders {
         entry: &BlockEntry,
     ) -> Result<Arc<Vec<MetadataEntry>>, SelectError> {
         let reading = async {
-            let object = self.object(tenant, entry);
+            let object = self.source(tenant, entry, Kind::Labels, None);
             let reader = MetadataReader::open(object, self.cpu.clone(), entry.size_bytes).await?;
             reader.entries().await.map(Arc::new)
         };

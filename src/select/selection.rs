@@ -205,7 +205,7 @@ impl OpenSource {
             }
             Self::Block(reader, id) => {
                 let read = reader.read_samples(&numbers).await;
-                let read = read.map_err(|source| SelectError::Block { id: *id, source })?;
+                let read = read.map_err(|source| SelectError::of_block(*id, source))?;
                 Ok(read.into_iter().map(SeriesData::floats).collect())
             }
             Self::Histograms(reader, id) => {

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 
+use super::budget::{QueryBudget, SelectLimits};
+use super::cache::ReadCache;
 use super::error::SelectError;
 use super::local_blocks::LocalBlocks;
 use super::readers::BlockReaders;
 use super::selection::{Found, Selection, Source};
 use super::tsdb_blocks::TsdbBlocks;
 use super::view::CatalogView;
+use crate::block::BlockReader;
 use crate::bucket::Bucket;
 use crate::catalog::{BlockEntry, BlockKind};
 use crate::head::{Head, Heads};
@@ -19,15 +22,6 @@ use crate::runtime::Cpu;
 
 /// So many blocks are searched at once.
 pub(super) const BLOCKS_AT_ONCE: usize = 8;
-
-/// What one query may select.
-#[derive(Debug, Clone, Copy)]
-pub struct SelectLimits {
-    /// Series; 0 for no limit.
-    pub series_max: usize,
-    /// Samples; 0 for no limit.
-    pub samples_max: u64,
-}
 
 /// Whether series of different producers stay apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +33,7 @@ pub enum Grouping {
 }
 
 /// A source and the matchers that remain for it.
-type Asked = (Source, Arc<Vec<Matcher>>);
+pub(super) type Asked = (Source, Arc<Vec<Matcher>>);
 
 /// Finds series in heads and blocks; clones share everything.
 #[derive(Debug, Clone)]
@@ -52,6 +46,8 @@ pub struct Selector {
     directory: Option<DataDirectory>,
     cpu: Cpu,
     limits: SelectLimits,
+    /// Set in the copy that serves one query.
+    budget: Option<Arc<QueryBudget>>,
 }
 
 /// A Prometheus data directory, shown as the blocks of one tenant.
@@ -64,17 +60,17 @@ struct DataDirectory {
 
 impl Selector {
     /// Makes a selector over the heads of this process (with its external labels), the blocks of the catalogs, or
-    /// both. `reader_bytes_max` bounds the memory for open blocks.
+    /// both.
     #[must_use]
     pub fn new(
         heads: Option<(Arc<Heads>, Labels)>,
         view: Option<Arc<CatalogView>>,
         bucket: Bucket,
         cpu: Cpu,
-        (limits, reader_bytes_max): (SelectLimits, u64),
+        (limits, cache): (SelectLimits, Arc<ReadCache>),
     ) -> Self {
-        let readers = BlockReaders::new(bucket, cpu.clone(), reader_bytes_max);
-        Self { heads, local: None, view, readers: Some(readers), directory: None, cpu, limits }
+        let readers = Some(BlockReaders::new(bucket, cpu.clone(), cache));
+        Self { heads, local: None, view, readers, directory: None, cpu, limits, budget: None }
     }
 
     /// Makes a selector over a Prometheus data directory, whose series are a tenant's and have external labels.
@@ -86,7 +82,7 @@ impl Selector {
         limits: SelectLimits,
     ) -> Self {
         let directory = Some(DataDirectory { blocks, tenant, external_labels });
-        Self { heads: None, local: None, view: None, readers: None, directory, cpu, limits }
+        Self { heads: None, local: None, view: None, readers: None, directory, cpu, limits, budget: None }
     }
 
     /// Also finds series in blocks that wait in files for their commit.
@@ -94,6 +90,12 @@ impl Selector {
     pub fn with_local_blocks(self, local: &Arc<LocalBlocks>) -> Self {
         let readers = self.readers.map(|readers| readers.with_local_blocks(Arc::clone(local)));
         Self { local: Some(Arc::clone(local)), readers, ..self }
+    }
+
+    /// Returns the selector for one query, which ends as soon as it is beyond its budget.
+    #[must_use]
+    pub fn within(&self, budget: &Arc<QueryBudget>) -> Self {
+        Self { budget: Some(Arc::clone(budget)), ..self.clone() }
     }
 
     /// Returns the compute threads.
@@ -206,7 +208,7 @@ impl Selector {
     }
 
     /// Heads first, local blocks second, the catalog last: see the module's invariants.
-    async fn sources(
+    pub(super) async fn sources(
         &self,
         tenant: &TenantId,
         range: TimeRange,
@@ -267,24 +269,45 @@ impl Selector {
         match source {
             Source::Head(head) => {
                 let (head, matchers) = (Arc::clone(head), Arc::clone(matchers));
-                Ok(self.cpu.run(move || Found::in_head(head.select(&matchers, range), head)).await?)
+                let budget = self.budget.clone();
+                let find = move || {
+                    let series = head.select(&matchers, range);
+                    admit(budget.as_deref(), series.iter().map(|s| (&s.labels, s.samples_max as u64)))?;
+                    Ok(Found::in_head(series, head))
+                };
+                self.cpu.run(find).await?
             }
             Source::Unopened(entry) => {
-                let reader = self.readers().open(tenant, entry).await?;
+                let reader = self.open(tenant, entry).await?;
                 let rows = reader.find_rows(matchers, range).await;
-                let rows = rows.map_err(|source| SelectError::Block { id: entry.id, source })?;
+                let rows = rows.map_err(|source| SelectError::of_block(entry.id, source))?;
                 Ok(Found::in_block(rows, reader, entry))
             }
             Source::Tsdb(block) => {
                 let (block, matchers) = (Arc::clone(block), Arc::clone(matchers));
-                let find = move || Ok(Found::in_tsdb(block.select(&matchers, range)?, block));
+                let budget = self.budget.clone();
+                let find = move || {
+                    let series = block.select(&matchers, range)?;
+                    admit(budget.as_deref(), series.iter().map(|(labels, _, samples)| (labels, *samples)))?;
+                    Ok(Found::in_tsdb(series, block))
+                };
                 self.cpu.run(find).await?
             }
         }
     }
 
+    /// Opens a block for this query.
+    pub(super) async fn open(
+        &self,
+        tenant: &TenantId,
+        entry: &BlockEntry,
+    ) -> Result<BlockReader, SelectError> {
+        let readers = self.readers.as_ref().expect("blocks come from a view or files, with readers");
+        readers.open(tenant, entry, self.budget.as_ref()).await
+    }
+
     fn check_limits(&self, selections: &[Selection]) -> Result<(), SelectError> {
-        let SelectLimits { series_max, samples_max } = self.limits;
+        let SelectLimits { series_max, samples_max, .. } = self.limits;
         if series_max > 0 && selections.iter().map(Selection::len).sum::<usize>() > series_max {
             return Err(SelectError::TooManySeries(series_max));
         }
@@ -295,9 +318,18 @@ impl Selector {
     }
 }
 
+/// Counts series against a query's budget, where it has one.
+fn admit<'a>(
+    budget: Option<&QueryBudget>,
+    mut series: impl Iterator<Item = (&'a Labels, u64)>,
+) -> Result<(), SelectError> {
+    let Some(budget) = budget else { return Ok(()) };
+    series.try_for_each(|(labels, samples)| budget.find(labels, samples))
+}
+
 impl Source {
     /// Returns whether a block's metric names leave room for a match.
-    fn can_match(&self, matchers: &[Matcher]) -> bool {
+    pub(super) fn can_match(&self, matchers: &[Matcher]) -> bool {
         match self {
             Self::Head(_) | Self::Tsdb(_) => true,
             Self::Unopened(entry) => may_match(matchers, entry),

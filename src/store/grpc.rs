@@ -13,9 +13,10 @@ use super::error::StoreError;
 use super::frames::FrameEncoder;
 use super::label_sets::{Truncated, label_names, label_values};
 use super::pump::{Sink, pump};
-use super::reads::{Deadline, Found, SERIES_BYTES, Shared};
+use super::reads::{Deadline, LookedUp, SERIES_BYTES, Shared};
 use super::series_list::{BatchReader, SeriesList};
 use crate::model::{Matcher, TimeRange};
+use crate::select::LabelQuery;
 use crate::wire::WireError;
 use crate::wire::store_api::store_server::{Store, StoreServer};
 use crate::wire::store_api::{
@@ -74,7 +75,8 @@ impl Shared {
         }
         let matchers = self.matchers(request.matchers.clone()).await?;
         let range = TimeRange::from_inclusive(request.min_time, request.max_time);
-        let found = self.select_all(&matchers, range).await?;
+        let budget = self.budget(!request.skip_chunks);
+        let found = self.select_all(&matchers, range, &budget).await?;
         let (replica_labels, shard) = (request.without_replica_labels.clone(), request.shard_info.clone());
         let cpu = self.selector.cpu();
         let list = cpu.run(move || SeriesList::new(found, &replica_labels, shard.as_ref())).await?;
@@ -166,13 +168,14 @@ impl Shared {
         outcome.map(Response::new).map_err(|error| status(&error))
     }
 
-    async fn found(
+    async fn looked_up(
         &self,
         matchers: Vec<LabelMatcher>,
         (start, end): (i64, i64),
-    ) -> Result<Vec<Found>, StoreError> {
+        query: &LabelQuery,
+    ) -> Result<Vec<LookedUp>, StoreError> {
         let matchers = self.matchers(matchers).await?;
-        self.select_all(&matchers, TimeRange::from_inclusive(start, end)).await
+        self.look_up_all(&matchers, TimeRange::from_inclusive(start, end), query).await
     }
 }
 
@@ -202,11 +205,12 @@ impl Store for StoreApi {
     ) -> Result<Response<LabelNamesResponse>, Status> {
         let (shared, waits, request) = (&self.0, client_waits(&request), request.into_inner());
         let work = async {
-            let found = shared.found(request.matchers, (request.start, request.end)).await?;
+            let times = (request.start, request.end);
+            let found = shared.looked_up(request.matchers, times, &LabelQuery::Names).await?;
             let (drop, limit) = (request.without_replica_labels, request.limit);
             let cpu = shared.selector.cpu();
             let Truncated { items, .. } =
-                cpu.run(move || Truncated::new(label_names(&found, &drop), limit)).await?;
+                cpu.run(move || Truncated::new(label_names(found, &drop), limit)).await?;
             Ok(LabelNamesResponse { names: items, ..Default::default() })
         };
         shared.call("LabelNames", waits, work).await
@@ -225,11 +229,12 @@ impl Store for StoreApi {
             if request.without_replica_labels.contains(&request.label) {
                 return Ok(LabelValuesResponse::default());
             }
-            let found = shared.found(request.matchers, (request.start, request.end)).await?;
-            let (label, limit) = (request.label, request.limit);
+            let (label, limit, times) = (request.label, request.limit, (request.start, request.end));
+            let query = LabelQuery::Values(label.clone());
+            let found = shared.looked_up(request.matchers, times, &query).await?;
             let cpu = shared.selector.cpu();
             let Truncated { items, .. } =
-                cpu.run(move || Truncated::new(label_values(&found, &label), limit)).await?;
+                cpu.run(move || Truncated::new(label_values(found, &label), limit)).await?;
             Ok(LabelValuesResponse { values: items, ..Default::default() })
         };
         shared.call("LabelValues", waits, work).await

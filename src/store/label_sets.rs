@@ -1,8 +1,8 @@
 //! Label names, label values and label sets out of what was found.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
-use super::reads::Found;
+use super::reads::{Found, LookedUp};
 use crate::model::Labels;
 
 /// A sorted answer, cut off at a limit.
@@ -22,35 +22,29 @@ impl<T> Truncated<T> {
     }
 }
 
-fn sorted(set: HashSet<&str>) -> Vec<String> {
-    let mut list: Vec<String> = set.into_iter().map(str::to_owned).collect();
-    list.sort_unstable();
-    list
-}
-
 /// Returns the names of all labels, those that are added included and those in `drop` left out; sorted.
-pub(super) fn label_names(found: &[Found], drop: &[String]) -> Vec<String> {
-    let mut names = HashSet::new();
-    for Found { added, selection } in found {
-        names.extend(added.iter().map(|(name, _)| name));
-        names.extend(selection.labels().flat_map(|labels| labels.iter().map(|(name, _)| name)));
+pub(super) fn label_names(found: Vec<LookedUp>, drop: &[String]) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for LookedUp { added, mut answer } in found {
+        names.extend(added.iter().map(|(name, _)| name.to_owned()));
+        names.append(&mut answer);
     }
-    names.retain(|name| !drop.iter().any(|d| d == name));
-    sorted(names)
+    names.retain(|name| !drop.contains(name));
+    names.into_iter().collect()
 }
 
 /// Returns the values of a label, sorted; an added label stands above a series' own.
-pub(super) fn label_values(found: &[Found], name: &str) -> Vec<String> {
-    let mut values = HashSet::new();
-    for Found { added, selection } in found {
+pub(super) fn label_values(found: Vec<LookedUp>, name: &str) -> Vec<String> {
+    let mut values = BTreeSet::new();
+    for LookedUp { added, mut answer } in found {
         match added.get(name) {
             Some(value) => {
-                values.insert(value);
+                values.insert(value.to_owned());
             }
-            None => values.extend(selection.labels().filter_map(|labels| labels.get(name))),
+            None => values.append(&mut answer),
         }
     }
-    sorted(values)
+    values.into_iter().collect()
 }
 
 /// Returns the label sets of several finds as one sorted list, without the labels in `drop`.

@@ -17,9 +17,10 @@ use super::json::{self, LabelObject};
 use super::label_sets::{Truncated, label_names, label_sets, label_values};
 use super::metric_metadata::metadata;
 use super::parameters::{Form, Parameters, unescape_label_name};
-use super::reads::{Found, Shared};
+use super::reads::{Found, LookedUp, Shared};
 use super::remote_read;
 use crate::model::TenantId;
+use crate::select::LabelQuery;
 
 /// The largest form, in bytes.
 const FORM_BYTES_MAX: usize = 1 << 20;
@@ -49,8 +50,14 @@ struct Shown {
     hidden: Vec<String>,
 }
 
-/// What to make of the finds, on a compute thread: the JSON body and how many items it has.
-type Answer = Box<dyn FnOnce(&[Found], Shown) -> (Vec<u8>, u64) + Send>;
+/// What to make of what was found, on a compute thread: the JSON body and how many items it has.
+type Answer<T> = Box<dyn FnOnce(Vec<T>, Shown) -> (Vec<u8>, u64) + Send>;
+
+/// What a request is about.
+enum Question {
+    Series(Answer<Found>),
+    Labels(LabelQuery, Answer<LookedUp>),
+}
 
 impl Shared {
     /// Runs a query within its place and time, counts it and makes its JSON a response.
@@ -73,24 +80,23 @@ impl Shared {
         }
     }
 
-    async fn found_labels(
-        &self,
-        method: &'static str,
-        request: Request,
-        needs_selector: bool,
-        answer: Answer,
-    ) -> Response {
+    async fn found_labels(&self, method: &'static str, request: Request, question: Question) -> Response {
         let work = async {
             let (tenant, form) = self.form(request).await?;
             // Expressions are compiled here.
             let parameters = self.selector.cpu().run(move || Parameters::parse(&form)).await??;
-            if needs_selector && parameters.matchers.is_empty() {
-                return Err(StoreError::NoSelector);
-            }
-            let found = self.found_by_any(&tenant, &parameters).await?;
             let hidden = parameters.hiding.labels(&self.settings.replica_labels);
-            let shown = Shown { limit: parameters.limit, hidden };
-            let (body, items) = self.selector.cpu().run(move || answer(&found, shown)).await?;
+            let (shown, cpu) = (Shown { limit: parameters.limit, hidden }, self.selector.cpu());
+            let (body, items) = match question {
+                Question::Series(answer) => {
+                    let found = self.found_by_any(&tenant, &parameters).await?;
+                    cpu.run(move || answer(found, shown)).await?
+                }
+                Question::Labels(query, answer) => {
+                    let found = self.looked_up_by_any(&tenant, &parameters, &query).await?;
+                    cpu.run(move || answer(found, shown)).await?
+                }
+            };
             self.instruments.served(method, items, 0);
             Ok(body)
         };
@@ -113,40 +119,57 @@ impl Shared {
         parameters: &Parameters,
     ) -> Result<Vec<Found>, StoreError> {
         if parameters.matchers.is_empty() {
-            return self.select_one(tenant, &[], parameters.range).await;
+            return Err(StoreError::NoSelector);
         }
-        let mut found = Vec::new();
+        let (mut found, budget) = (Vec::new(), self.budget(false));
         for matchers in &parameters.matchers {
-            found.extend(self.select_one(tenant, matchers, parameters.range).await?);
+            found.extend(self.select_one(tenant, matchers, parameters.range, &budget).await?);
+        }
+        Ok(found)
+    }
+
+    async fn looked_up_by_any(
+        &self,
+        tenant: &TenantId,
+        parameters: &Parameters,
+        query: &LabelQuery,
+    ) -> Result<Vec<LookedUp>, StoreError> {
+        let (mut found, budget) = (Vec::new(), self.budget(false));
+        let (range, any) = (parameters.range, [Vec::new()]);
+        let selectors = if parameters.matchers.is_empty() { &any[..] } else { &parameters.matchers[..] };
+        for matchers in selectors {
+            found.push(self.look_up_one(tenant, matchers, range, query, &budget).await?);
         }
         Ok(found)
     }
 }
 
 async fn series(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let answer = |found: &[Found], shown: Shown| {
-        let sets = Truncated::new(label_sets(found, &shown.hidden), shown.limit);
+    let answer = |found: Vec<Found>, shown: Shown| {
+        let sets = Truncated::new(label_sets(&found, &shown.hidden), shown.limit);
         let items = sets.items.into_iter().map(LabelObject).collect();
         let sets = Truncated { items, cut_off: sets.cut_off };
         (json::success_list(&sets), sets.items.len() as u64)
     };
-    shared.found_labels("series", request, true, Box::new(answer)).await
+    shared.found_labels("series", request, Question::Series(Box::new(answer))).await
 }
 
 async fn labels(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let answer = |found: &[Found], shown: Shown| {
+    let answer = |found: Vec<LookedUp>, shown: Shown| {
         (json::success_list(&Truncated::new(label_names(found, &shown.hidden), shown.limit)), 0)
     };
-    shared.found_labels("labels", request, false, Box::new(answer)).await
+    let question = Question::Labels(LabelQuery::Names, Box::new(answer));
+    shared.found_labels("labels", request, question).await
 }
 
 async fn values(State(shared): State<Arc<Shared>>, Path(name): Path<String>, request: Request) -> Response {
     let name = unescape_label_name(&name);
-    let answer = move |found: &[Found], shown: Shown| {
+    let query = LabelQuery::Values(name.clone());
+    let answer = move |found: Vec<LookedUp>, shown: Shown| {
         let values = if shown.hidden.contains(&name) { Vec::new() } else { label_values(found, &name) };
         (json::success_list(&Truncated::new(values, shown.limit)), 0)
     };
-    shared.found_labels("label_values", request, false, Box::new(answer)).await
+    shared.found_labels("label_values", request, Question::Labels(query, Box::new(answer))).await
 }
 
 #[derive(serde::Serialize)]

@@ -1,5 +1,6 @@
 //! What every read API shares: finding series within a query's bounds.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -19,7 +20,9 @@ use super::metric_metadata::MetadataApi;
 use super::settings::StoreSettings;
 use crate::model::{Labels, Matcher, TenantId, TimeRange};
 use crate::runtime::{Clock, MemoryReservation, MemoryUse, Metrics, Shutdown};
-use crate::select::{Grouping, SelectError, Selection, Selector, remaining_matchers};
+use crate::select::{
+    Grouping, LabelQuery, QueryBudget, SelectError, Selection, Selector, remaining_matchers,
+};
 
 /// What a query takes beside its series: two batches of samples, and the pages that they are read from.
 const QUERY_BYTES: u64 = 4 << 20;
@@ -59,6 +62,13 @@ pub(super) struct Shared {
 pub(super) struct Found {
     pub(super) added: Labels,
     pub(super) selection: Selection,
+}
+
+/// An answer about the labels of one producer and tenant, and the labels that StoreAPI adds to each of its series.
+#[derive(Debug)]
+pub(super) struct LookedUp {
+    pub(super) added: Labels,
+    pub(super) answer: BTreeSet<String>,
 }
 
 /// A query's place among those served at once.
@@ -152,20 +162,19 @@ impl Shared {
         &self,
         matchers: &[Matcher],
         range: TimeRange,
+        budget: &Arc<QueryBudget>,
     ) -> Result<Vec<Found>, StoreError> {
         if range.is_empty() {
             return Ok(Vec::new());
         }
+        let selector = &self.selector.within(budget);
         let tenant_label = self.settings.tenant_label.as_str();
-        let on_tenant: Vec<&Matcher> = matchers.iter().filter(|m| m.name() == tenant_label).collect();
-        let mut tenants = self.selector.tenants();
-        tenants.retain(|tenant| on_tenant.iter().all(|m| m.matches(tenant.as_str())));
-        let selects = tenants.into_iter().map(|tenant| async move {
+        let selects = self.matching_tenants(matchers).into_iter().map(|tenant| async move {
             let own = tenant_labels(tenant_label, &tenant);
             let matchers_for =
                 |external: &Labels| remaining_matchers(matchers, &external.with_external(&own, &[]));
             let grouping = Grouping::ByExternalLabels;
-            let selections = self.selector.select(&tenant, range, &matchers_for, grouping).await?;
+            let selections = selector.select(&tenant, range, &matchers_for, grouping).await?;
             let found = selections.into_iter().map(|selection| {
                 let added = selection.external_labels().with_external(&own, &[]);
                 Found { added, selection }
@@ -180,18 +189,81 @@ impl Shared {
         Ok(found)
     }
 
+    /// Returns what one query may find and fetch.
+    pub(super) fn budget(&self, reads_samples: bool) -> Arc<QueryBudget> {
+        QueryBudget::new(self.settings.limits, reads_samples)
+    }
+
+    fn matching_tenants(&self, matchers: &[Matcher]) -> Vec<TenantId> {
+        let label = self.settings.tenant_label.as_str();
+        let on_tenant: Vec<&Matcher> = matchers.iter().filter(|m| m.name() == label).collect();
+        let mut tenants = self.selector.tenants();
+        tenants.retain(|tenant| on_tenant.iter().all(|m| m.matches(tenant.as_str())));
+        tenants
+    }
+
+    /// Answers about labels for all tenants, with the labels that are added to the series of each answer; one without
+    /// series is left out. Asked for the values of an added label, an answer is not about its value.
+    pub(super) async fn look_up_all(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        query: &LabelQuery,
+    ) -> Result<Vec<LookedUp>, StoreError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let selector = &self.selector.within(&self.budget(false));
+        let tenant_label = self.settings.tenant_label.as_str();
+        let look_ups = self.matching_tenants(matchers).into_iter().map(|tenant| async move {
+            let own = tenant_labels(tenant_label, &tenant);
+            let matchers_for =
+                |external: &Labels| remaining_matchers(matchers, &external.with_external(&own, &[]));
+            // Of the tenant's label only one value is possible: any label tells whether there is a series.
+            let is_tenant = matches!(query, LabelQuery::Values(name) if name == tenant_label);
+            let query = if is_tenant { &LabelQuery::Names } else { query };
+            let found = selector.look_up(&tenant, range, &matchers_for, query).await?;
+            let found = found.into_iter().map(|(external, answer)| {
+                let added = external.with_external(&own, &[]);
+                LookedUp { added, answer }
+            });
+            Ok::<Vec<LookedUp>, SelectError>(found.collect())
+        });
+        let look_ups = futures::stream::iter(look_ups.collect::<Vec<_>>()).buffered(TENANTS_AT_ONCE);
+        let found: Vec<Vec<LookedUp>> = look_ups.try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Answers about the labels of one tenant's series, without added labels.
+    pub(super) async fn look_up_one(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        query: &LabelQuery,
+        budget: &Arc<QueryBudget>,
+    ) -> Result<LookedUp, StoreError> {
+        let answer = match range.is_empty() {
+            true => BTreeSet::new(),
+            false => self.selector.within(budget).look_up_own(tenant, range, matchers, query).await?,
+        };
+        Ok(LookedUp { added: Labels::empty(), answer })
+    }
+
     /// Finds the series of one tenant, equal label sets of different producers as one.
     pub(super) async fn select_one(
         &self,
         tenant: &TenantId,
         matchers: &[Matcher],
         range: TimeRange,
+        budget: &Arc<QueryBudget>,
     ) -> Result<Vec<Found>, StoreError> {
         if range.is_empty() {
             return Ok(Vec::new());
         }
         let matchers_for = |_: &Labels| Some(matchers.to_vec());
-        let selections = self.selector.select(tenant, range, &matchers_for, Grouping::Merged).await?;
+        let selector = self.selector.within(budget);
+        let selections = selector.select(tenant, range, &matchers_for, Grouping::Merged).await?;
         let found = selections.into_iter().map(|selection| Found { added: Labels::empty(), selection });
         let found: Vec<Found> = found.filter(|f| !f.selection.is_empty()).collect();
         self.check_series(&found)?;

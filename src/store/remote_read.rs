@@ -98,12 +98,14 @@ impl Shared {
         };
         let ReadRequest { queries, response_type } = self.selector.cpu().run(decode).await??;
         let (mut lists, mut samples) = (Vec::with_capacity(queries.len()), 0u64);
+        let (reading, looking) = (self.budget(true), self.budget(false));
         for ReadQuery { matchers, range, labels_only } in queries {
-            let found = self.select_one(&tenant, &matchers, range).await?;
+            let labels_only = labels_only && response_type == ResponseType::Samples;
+            let budget = if labels_only { &looking } else { &reading };
+            let found = self.select_one(&tenant, &matchers, range, budget).await?;
             let hidden = hidden.clone();
             let list = move || SeriesList::new(found, &hidden, None).merged();
             let list = self.selector.cpu().run(list).await?;
-            let labels_only = labels_only && response_type == ResponseType::Samples;
             samples = samples.saturating_add(if labels_only { 0 } else { list.samples_max() });
             lists.push((Arc::new(list), labels_only));
         }

@@ -168,6 +168,17 @@ fn the_chunk_decoder_stands_any_bytes() {
 }
 
 #[test]
+fn the_decoder_of_dictionaries_stands_any_bytes() {
+    let values = ["", "node", "10.0.0.1:9100", "\u{f6}"];
+    let mut corpus = vec![4u8];
+    for value in values {
+        corpus.extend((value.len() as u32).to_le_bytes());
+        corpus.extend(value.as_bytes());
+    }
+    drive("fuzz_dictionary", &[corpus], |bytes| bytes, perennial::block::fuzz_dictionary);
+}
+
+#[test]
 fn the_log_decoder_stands_any_bytes() {
     let corpus = fixtures("log", ".log");
     drive("fuzz_log", &corpus, |bytes| bytes, perennial::log::fuzz_log);

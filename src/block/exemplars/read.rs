@@ -7,10 +7,11 @@ use arrow::datatypes::{Float64Type, TimestampMillisecondType};
 
 use super::schema::IDS;
 use crate::block::error::BlockError;
-use crate::block::fetch::RangeRead;
-use crate::block::find::{LabelRows, Rest};
+use crate::block::fetch::{Held, RangeRead, Use};
+use crate::block::label_rows::{LabelRows, Rest};
 use crate::block::meta::BlockMeta;
-use crate::block::reader::{BlockReader, Part};
+use crate::block::parts::{Fetching, Part};
+use crate::block::reader::BlockReader;
 use crate::model::{BlockKind, Exemplar, Labels, Matcher, TimeRange};
 use crate::runtime::Cpu;
 
@@ -54,25 +55,27 @@ impl ExemplarReader {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>, BlockError> {
-        let names = self.0.0.label_columns.clone();
-        let parts = self.0.parts_that_may_match(matchers, range, Some(BATCH_ROWS));
+        let names = self.0.block.label_columns.clone();
         // From the first label column to the last column; `_series` before is not needed.
-        let columns = 1..names.len() + 7;
+        let columns: Vec<usize> = (1..names.len() + 7).collect();
+        let parts = self.0.parts_that_may_match(matchers, range, &columns, BATCH_ROWS);
         let matchers = matchers.to_vec();
         let collect = move |_: &Part, batch: RecordBatch, found: &mut Found| {
             let malformed = || BlockError::Footer("a column of exemplars has the wrong type".to_owned());
             let columns = Columns::new(batch.columns(), names.len()).ok_or_else(malformed)?;
-            let ones = vec![1; batch.num_rows()];
-            let times = columns.times.values();
-            let rows = LabelRows::of_columns(&names, columns.labels, [times, times], &ones);
-            let mut matching = Vec::new();
-            rows.ok_or_else(malformed)?.collect(&matchers, range, 0, &mut matching)?;
-            for row in matching {
-                push(found, row.labels, columns.exemplar(row.row as usize)?);
+            let (times, mut bytes) = (columns.times.values(), Vec::new());
+            let names = names.iter().map(String::as_str);
+            let rows = LabelRows::of_columns(names, columns.labels, Some(columns.rest), [times, times], &[]);
+            let rows = rows.ok_or_else(malformed)?;
+            for row in rows.matching(&matchers, range) {
+                let row = row as usize;
+                let labels = rows.labels(row, found.last().map(|(labels, _)| labels), &mut bytes)?;
+                push(found, labels, columns.exemplar(row)?);
             }
             Ok(())
         };
-        let parts: Vec<Found> = self.0.decode(parts, columns, collect).await?;
+        let mut held = Held::default();
+        let parts: Vec<Found> = self.0.decode(parts, Fetching::new(Use::Samples, &mut held), collect).await?;
         let mut found = Found::new();
         for (labels, exemplars) in parts.into_iter().flatten() {
             exemplars.into_iter().for_each(|exemplar| push(&mut found, labels.clone(), exemplar));
@@ -92,8 +95,8 @@ fn push(found: &mut Found, labels: Labels, exemplar: Exemplar) {
 
 /// The columns of a batch.
 struct Columns<'a> {
-    /// Label columns and the rest.
     labels: &'a [ArrayRef],
+    rest: &'a ArrayRef,
     times: &'a PrimitiveArray<TimestampMillisecondType>,
     values: &'a PrimitiveArray<Float64Type>,
     ids: [&'a StringArray; 2],
@@ -102,10 +105,11 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn new(columns: &'a [ArrayRef], label_columns: usize) -> Option<Self> {
-        let (labels, others) = columns.split_at_checked(label_columns + 1)?;
-        let [times, values, traces, spans, others] = others else { return None };
+        let (labels, others) = columns.split_at_checked(label_columns)?;
+        let [rest, times, values, traces, spans, others] = others else { return None };
         Some(Self {
             labels,
+            rest,
             times: times.as_primitive_opt()?,
             values: values.as_primitive_opt()?,
             ids: [traces.as_string_opt()?, spans.as_string_opt()?],

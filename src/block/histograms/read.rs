@@ -6,8 +6,10 @@ use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMillisecondTy
 use super::layout::{Layout, Side, bare, places_of, shortest_spans};
 use super::schema::{FIXED_BEFORE_LAYOUT, LAYOUT_AND_SAMPLES};
 use crate::block::error::BlockError;
-use crate::block::reader::{BlockReader, Part};
-use crate::block::samples::{all_rows, elements};
+use crate::block::fetch::{Held, Use};
+use crate::block::parts::{Fetching, Part, all_rows};
+use crate::block::reader::BlockReader;
+use crate::block::samples::elements;
 use crate::model::{
     BlockKind, FloatHistogram, Histogram, HistogramSample, NativeHistogram, STALE_MARKER_BITS, Span,
 };
@@ -25,15 +27,17 @@ impl BlockReader {
     /// A block of another kind, row numbers that do not ascend or exist, failed reads, and damage.
     pub async fn read_histograms(&self, rows: &[u32]) -> Result<Vec<Vec<HistogramSample>>, BlockError> {
         self.require(&BlockKind::Histograms, "histograms")?;
-        let parts = self.parts_of(rows, BATCH_ROWS)?;
-        let first = 1 + self.0.label_columns.len() + FIXED_BEFORE_LAYOUT;
-        let columns = first..first + LAYOUT_AND_SAMPLES;
+        let first = 1 + self.block.label_columns.len() + FIXED_BEFORE_LAYOUT;
+        let columns: Vec<usize> = (first..first + LAYOUT_AND_SAMPLES).collect();
+        let parts = self.parts_of(rows, &columns, BATCH_ROWS)?;
         let append = |_: &Part, batch: RecordBatch, rows: &mut Vec<Vec<HistogramSample>>| {
             append_rows(batch.columns(), batch.num_rows(), rows).ok_or_else(|| {
                 BlockError::Footer("the lists of a row with histograms contradict each other".to_owned())
             })
         };
-        let read: Vec<Vec<Vec<HistogramSample>>> = self.decode(parts, columns, append).await?;
+        let mut held = Held::default();
+        let read: Vec<Vec<Vec<HistogramSample>>> =
+            self.decode(parts, Fetching::new(Use::Samples, &mut held), append).await?;
         all_rows(read, rows.len())
     }
 }

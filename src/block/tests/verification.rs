@@ -6,7 +6,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 
 use super::*;
-use crate::block::schema::{LabelForm, arrow_schema, writer_properties};
+use crate::block::schema::{LabelForm, ScalePlace, arrow_schema, writer_properties};
 
 fn two_series() -> Bytes {
     let samples = (0..100).map(|i| (i * 1_000, if i == 50 { STALE } else { i as f64 / 4.0 }));
@@ -22,24 +22,25 @@ fn altered(
     alter: impl Fn(&ArrayRef) -> ArrayRef,
     pairs: impl Fn(&mut KeyValue),
 ) -> Bytes {
-    let schema = arrow_schema(&["__name__".to_owned(), "job".to_owned()], LabelForm::Strings);
+    let columns = ["__name__".to_owned(), "job".to_owned()];
+    let schema = arrow_schema(&columns, LabelForm::Strings, ScalePlace::AfterCounts);
     let options = parquet::arrow::arrow_reader::ArrowReaderOptions::new()
         .with_skip_arrow_metadata(true)
         .with_schema(Arc::clone(&schema));
     let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).unwrap();
     let metadata = reader.metadata().file_metadata().key_value_metadata().unwrap().clone();
     let batch = reader.build().unwrap().next().unwrap().unwrap();
-    let mut columns = batch.columns().to_vec();
+    let mut arrays = batch.columns().to_vec();
     if let Some((place, _)) = batch.schema().column_with_name(column) {
-        columns[place] = alter(&columns[place]);
+        arrays[place] = alter(&arrays[place]);
     }
-    let properties = writer_properties(&["__name__".to_owned(), "job".to_owned()], 3).unwrap();
+    let properties = writer_properties(&columns, 3).unwrap();
     let mut out = Vec::new();
     let options = parquet::arrow::arrow_writer::ArrowWriterOptions::new()
         .with_properties(properties)
         .with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(&mut out, Arc::clone(&schema), options).unwrap();
-    writer.write(&RecordBatch::try_new(schema, columns).unwrap()).unwrap();
+    writer.write(&RecordBatch::try_new(schema, arrays).unwrap()).unwrap();
     for mut pair in metadata {
         pairs(&mut pair);
         writer.append_key_value_metadata(pair);

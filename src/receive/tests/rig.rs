@@ -29,7 +29,7 @@ use crate::model::{
 };
 use crate::receive::*;
 use crate::runtime::{Cpu, ManualClock, Memory, Metrics, Random, Shutdown, random_from_seed};
-use crate::select::{CatalogView, Grouping, LocalBlocks, SelectLimits, Selector};
+use crate::select::{CatalogView, Grouping, LocalBlocks, ReadCache, SelectLimits, Selector};
 use crate::wire::remote_write::{
     FullSeriesToSend, Limits, Protocol, SeriesToSend, encode_full_request, encode_request,
 };
@@ -312,7 +312,7 @@ impl Rig {
             clock,
             &metrics,
         );
-        let limits = (SelectLimits { series_max: 0, samples_max: 0 }, 1 << 20);
+        let limits = (SelectLimits::NONE, ReadCache::in_memory(1 << 20));
         let view_of_reads = Some(Arc::clone(&view));
         let heads_of_node = Arc::clone(&heads);
         let selector = Selector::new(Some((heads, Labels::empty())), view_of_reads, bucket, cpu, limits);

@@ -57,7 +57,7 @@ impl Side {
         };
         let tenant = TenantId::new("merge").map_err(|e| RestoreError::Invalid(e.to_string()))?;
         let shown_as = (tenant.clone(), Labels::empty());
-        let limits = SelectLimits { series_max: 0, samples_max: 0 };
+        let limits = SelectLimits::NONE;
         let selector = Selector::over_directory(blocks, shown_as, context.cpu.clone(), limits);
         let all = |_: &Labels| -> Option<Vec<Matcher>> { Some(Vec::new()) };
         let selections = selector.select(&tenant, TimeRange::ALL, &all, Grouping::Merged).await?;

@@ -60,7 +60,7 @@ fn tenant() -> TenantId {
 
 async fn read(folder: &Path, matchers: &[Matcher], range: TimeRange) -> BTreeMap<String, Vec<(i64, f64)>> {
     let blocks = Arc::new(TsdbBlocks::open(folder).unwrap());
-    let limits = SelectLimits { series_max: 0, samples_max: 0 };
+    let limits = SelectLimits::NONE;
     let shown_as = (tenant(), Labels::from_pairs([("cluster", "eu")]).unwrap());
     let selector = Selector::over_directory(blocks, shown_as, Cpu::start(2).unwrap(), limits);
     assert_eq!(selector.tenants(), [tenant()]);

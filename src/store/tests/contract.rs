@@ -44,8 +44,10 @@ async fn no_answer_carries_a_warning_whatever_the_strategy() {
 
 #[tokio::test]
 async fn a_limit_that_is_hit_is_resource_exhausted_before_any_series_is_sent() {
-    let settings =
-        StoreSettings { limits: SelectLimits { series_max: 2, samples_max: 0 }, ..fixture::settings() };
+    let settings = StoreSettings {
+        limits: SelectLimits { series_max: 2, samples_max: 0, bytes_max: 0 },
+        ..fixture::settings()
+    };
     let fixture = Fixture::with(Place::Blocks, producers(), settings).await;
     let mut stream = fixture.store().series(Request::new(everything())).await.unwrap().into_inner();
     let refused = stream.next().await.unwrap().unwrap_err();

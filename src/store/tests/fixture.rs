@@ -13,7 +13,7 @@ use crate::block::{
 use crate::bucket::{Bucket, ObjectKey};
 use crate::catalog::{BlockEntry, BlockKind, CatalogSettings, Catalogs};
 use crate::head::Heads;
-use crate::select::{CatalogView, SelectLimits, Selector};
+use crate::select::{CatalogView, ReadCache, SelectLimits, Selector};
 
 /// Where samples are when they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(super) fn settings() -> StoreSettings {
         replica_labels: vec!["replica".to_owned()],
         query_timeout: Duration::from_secs(60),
         query_concurrency: 4,
-        limits: SelectLimits { series_max: 0, samples_max: 0 },
+        limits: SelectLimits::NONE,
         memory: crate::runtime::Memory::unlimited(),
         head_max_age_ms: Some(7 * 86_400_000),
     }
@@ -110,10 +110,10 @@ impl Fixture {
         }
         let view = CatalogView::new(catalogs, &metrics);
         view.refresh().await.unwrap();
-        let (cpu, limits) = (Cpu::start(2).unwrap(), SelectLimits { series_max: 0, samples_max: 0 });
+        let (cpu, limits) = (Cpu::start(2).unwrap(), SelectLimits::NONE);
         let heads = (place != Place::Blocks).then_some((heads, external));
         let view = (place != Place::Heads).then_some(view);
-        let selector = Selector::new(heads, view, bucket, cpu, (limits, 64 << 20));
+        let selector = Selector::new(heads, view, bucket, cpu, (limits, ReadCache::in_memory(64 << 20)));
         let ready = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&ready);
         let is_ready = Arc::new(move || asked.load(Ordering::SeqCst));

@@ -114,7 +114,7 @@ async fn forms_are_read_like_query_strings() {
 
 #[tokio::test]
 async fn refusals_have_prometheus_form_and_status() {
-    let limits = crate::select::SelectLimits { series_max: 2, samples_max: 0 };
+    let limits = crate::select::SelectLimits { series_max: 2, ..Default::default() };
     let settings = StoreSettings { limits, ..fixture::settings() };
     let fixture = Fixture::with(Place::Heads, producers(), settings).await;
     for (path, status, kind, text) in [

@@ -1,0 +1,153 @@
+//! The tier on local disk: one file an extent.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::extents::Extents;
+use super::instruments::Instruments;
+use crate::model::Ulid;
+
+/// Each file ends with the checksum of its block, offset and bytes.
+const CHECKSUM_BYTES: usize = 8;
+/// What names of files have that are being written.
+const UNFINISHED: &str = ".part";
+
+/// Extents in the files of a folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    files: Mutex<Extents<()>>,
+    unfinished: AtomicU64,
+    instruments: Instruments,
+}
+
+fn file_name(id: Ulid, range: &Range<u64>) -> String {
+    format!("{id}-{:x}-{:x}", range.start, range.end)
+}
+
+/// Returns the extent that a file is named after.
+fn parse_name(name: &str) -> Option<(Ulid, Range<u64>)> {
+    let mut words = name.split('-');
+    let (id, start, end) = (words.next()?, words.next()?, words.next()?);
+    let id = Ulid::from_string(id).ok()?;
+    let range = u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?;
+    // Only names as they are written: no signs, no zeros ahead, no fourth word.
+    (file_name(id, &range) == name && !range.is_empty()).then_some((id, range))
+}
+
+fn checksum(id: Ulid, start: u64, bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hash = Xxh3::new();
+    hash.update(&id.to_bytes());
+    hash.update(&start.to_le_bytes());
+    hash.update(bytes);
+    hash.digest().to_le_bytes()
+}
+
+/// Returns the bytes of a file if they are those that its name promises.
+fn open_file(id: Ulid, extent: &Range<u64>, file: Vec<u8>) -> Option<Bytes> {
+    let (bytes, sum) = file.split_last_chunk::<CHECKSUM_BYTES>()?;
+    let whole = bytes.len() as u64 == extent.end - extent.start && *sum == checksum(id, extent.start, bytes);
+    let mut bytes = Bytes::from(file);
+    bytes.truncate(bytes.len() - CHECKSUM_BYTES);
+    whole.then_some(bytes)
+}
+
+impl Folder {
+    /// Opens a folder. Files of an earlier process count as used in the order in which they were written.
+    pub(super) fn open(path: &Path, bytes_max: u64, instruments: Instruments) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        let mut found = Vec::new();
+        for file in std::fs::read_dir(path)? {
+            let file = file?;
+            let name = file.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.ends_with(UNFINISHED) {
+                std::fs::remove_file(file.path())?;
+            } else if let Some((id, range)) = parse_name(name) {
+                let metadata = file.metadata()?;
+                if metadata.len() == range.end - range.start + CHECKSUM_BYTES as u64 {
+                    found.push((metadata.modified()?, id, range));
+                } else {
+                    std::fs::remove_file(file.path())?;
+                }
+            }
+        }
+        found.sort_by_key(|(modified, ..)| *modified);
+        let mut files = Extents::new(bytes_max);
+        for (_, id, range) in found {
+            for (id, gone, ()) in files.insert(id, range, ()) {
+                std::fs::remove_file(path.join(file_name(id, &gone)))?;
+            }
+        }
+        instruments.set_disk_bytes(files.bytes());
+        let (files, unfinished) = (Mutex::new(files), AtomicU64::new(0));
+        Ok(Self { path: path.to_owned(), files, unfinished, instruments })
+    }
+
+    /// Returns the extent that holds a range, with its bytes.
+    pub(super) async fn get(&self, id: Ulid, range: &Range<u64>) -> Option<(Range<u64>, Bytes)> {
+        let (extent, ()) = self.files().get(id, range).map(|(extent, ())| (extent, ()))?;
+        let path = self.path.join(file_name(id, &extent));
+        let read = tokio::fs::read(&path).await;
+        let opened = match read {
+            Ok(file) => open_file(id, &extent, file),
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "a file of the read cache is gone");
+                None
+            }
+        };
+        if opened.is_none() {
+            self.files().remove(id, extent.start);
+            self.remove_file(&path).await;
+        }
+        opened.map(|bytes| (extent, bytes))
+    }
+
+    /// Writes an extent; where that fails, it is not kept.
+    pub(super) async fn keep(&self, id: Ulid, range: Range<u64>, bytes: &Bytes) {
+        if self.files().get(id, &range).is_some() {
+            return;
+        }
+        let path = self.path.join(file_name(id, &range));
+        let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
+        let unfinished = self.path.join(format!("{number}{UNFINISHED}"));
+        let file = [bytes.as_ref(), &checksum(id, range.start, bytes)].concat();
+        let written = async {
+            tokio::fs::write(&unfinished, file).await?;
+            tokio::fs::rename(&unfinished, &path).await
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(path = %path.display(), %error, "cannot write to the read cache");
+            self.remove_file(&unfinished).await;
+            return;
+        }
+        let gone = {
+            let mut files = self.files();
+            let gone = files.insert(id, range, ());
+            self.instruments.set_disk_bytes(files.bytes());
+            gone
+        };
+        for (id, gone, ()) in gone {
+            self.remove_file(&self.path.join(file_name(id, &gone))).await;
+        }
+    }
+
+    async fn remove_file(&self, path: &Path) {
+        match tokio::fs::remove_file(path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a file of the read cache");
+            }
+            _ => {}
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Extents<()>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
