@@ -29,6 +29,7 @@ mod flags;
 mod job_kinds;
 mod jobs;
 mod lock;
+mod log;
 mod restore;
 mod restore_progress;
 mod restore_serve;
@@ -90,6 +91,9 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     /// Shows and verifies blocks of the newest catalog version.
     #[command(subcommand)]
     Blocks(blocks::BlocksCommand),
+    /// Shows what lies in the durable logs.
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Shows scheduled jobs and runs one now.
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
@@ -205,6 +209,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Bench(args) => runtime.block_on(bench::run(args)),
         Command::Bucket(command) => runtime.block_on(bucket::run(command)),
         Command::Blocks(command) => runtime.block_on(blocks::run(command)),
+        Command::Log(command) => runtime.block_on(log::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
         Command::Rollback(args) => runtime.block_on(rollback::run(args)),
         Command::Export(command) => runtime.block_on(export::run(command)),

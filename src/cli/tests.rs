@@ -65,6 +65,9 @@ fn wrong_configuration_is_refused_with_key_value_and_what_is_allowed() {
         ("--ingest.max-labels", "0", "above 0"),
         ("--label", "cluster", "name=\"value\""),
         ("--http-address", "nowhere", "--http-address"),
+        ("--log.kind", "tape", "object"),
+        ("--log.flush-interval", "6s", "5s"),
+        ("--receive.name", "a b", "A-Z a-z"),
     ] {
         let error = parse_words(&["standalone", flag, value]).unwrap_err();
         assert!(error.contains(flag) && error.contains(value) && error.contains(allowed), "{error}");

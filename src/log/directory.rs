@@ -69,19 +69,27 @@ pub(super) fn list_segments(dir: &Path) -> Result<Vec<SegmentName>, LogError> {
 /// # Errors
 /// The operating system's, but for a directory that is not there.
 pub fn has_segments(dir: &Path) -> Result<bool, LogError> {
+    Ok(!see_segments(dir)?.is_empty())
+}
+
+/// Lists the segments in the order of their history. Changes nothing there; a directory that is not there holds none.
+pub(super) fn see_segments(dir: &Path) -> Result<Vec<SegmentName>, LogError> {
+    let mut segments = Vec::new();
     if !dir.is_dir() {
-        return Ok(false);
+        return Ok(segments);
     }
     for name in names_in(dir)? {
+        let Ok(epoch) = Ulid::from_string(&name) else { continue };
         let folder = dir.join(&name);
-        if Ulid::from_string(&name).is_ok() && folder.is_dir() {
-            let files = names_in(&folder)?;
-            if files.iter().any(|file| parse_seq(file).is_some()) {
-                return Ok(true);
-            }
+        if epoch.to_string() != name || !folder.is_dir() {
+            continue;
         }
+        let files = names_in(&folder)?;
+        let first_seqs = files.iter().filter_map(|file| parse_seq(file));
+        segments.extend(first_seqs.map(|first_seq| SegmentName { epoch, first_seq }));
     }
-    Ok(false)
+    segments.sort();
+    Ok(segments)
 }
 
 fn parse_seq(file: &str) -> Option<u64> {

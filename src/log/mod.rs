@@ -48,6 +48,7 @@ mod disk;
 mod error;
 mod files;
 mod frame;
+mod inspect;
 mod kind;
 pub mod object;
 mod recovery;
@@ -66,6 +67,7 @@ pub use directory::has_segments;
 pub use disk::DiskLog;
 pub use error::LogError;
 pub use files::{LogFile, LogFiles, OsFiles};
+pub use inspect::{EpochReport, LogPlace, TenantReport, inspect_disk, inspect_objects};
 pub use kind::Log;
 pub use replay::{RecoveredSegment, SegmentReader, Skipped};
 

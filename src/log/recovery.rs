@@ -25,8 +25,18 @@ pub(super) fn recover(
     files: &dyn LogFiles,
     skip_damaged: bool,
 ) -> Result<Vec<RecoveredSegment>, LogError> {
+    check_segments(dir, list_segments(dir)?, files, skip_damaged)
+}
+
+/// As [`recover`], of segments that were listed.
+pub(super) fn check_segments(
+    dir: &Path,
+    names: Vec<SegmentName>,
+    files: &dyn LogFiles,
+    skip_damaged: bool,
+) -> Result<Vec<RecoveredSegment>, LogError> {
     let mut found = Vec::new();
-    for name in list_segments(dir)? {
+    for name in names {
         let header = match read_header(dir, &name) {
             Ok(header) => Some(header),
             Err(error @ LogError::Damaged { .. }) if skip_damaged => {

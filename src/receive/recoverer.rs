@@ -17,7 +17,7 @@ use super::replay::SegmentSeries;
 use crate::block::LogPositions;
 use crate::catalog::{CatalogError, CoverChange, tenants};
 use crate::head::{Head, Heads};
-use crate::log::object::{DeadEpochs, EpochReader, ObjectHeader, OwnEpoch, Seal, Verdict};
+use crate::log::object::{DeadEpochs, EpochReader, Judged, ObjectHeader, OwnEpoch, Seal, Verdict};
 use crate::model::{ErrorKind, TenantId, error_chain};
 use crate::runtime::{Metrics, Shutdown, crash_point};
 
@@ -117,7 +117,8 @@ impl Recoverer {
         }
     }
 
-    /// Recovers what earlier processes of this receiver's name left, dead or not: they are known to be gone.
+    /// Recovers what earlier processes of this receiver's name logged, dead or not: they are known to be gone. Other epochs
+    /// have to wait for [`Self::run`].
     ///
     /// # Errors
     /// A damaged log, or a bucket that fails; starting again repeats the whole.
@@ -128,20 +129,25 @@ impl Recoverer {
     /// Looks at all epochs once. One that fails does not keep the others.
     pub(super) async fn look(&mut self, ours: bool) -> Result<Recovered, RecoverError> {
         let own = self.own.as_ref().map(OwnEpoch::get);
-        let (sightings, mut recovered) = (self.epochs.look(own).await?, Recovered::default());
-        if sightings.is_empty() {
+        let mut recovered = Recovered::default();
+        if self.epochs.look(own).await?.is_empty() {
             return Ok(recovered);
         }
         let now_ms = self.epochs.store_now_ms().await?;
         let mut outcome = Ok(());
-        for sighting in sightings {
-            let tended = match self.epochs.judge(sighting, now_ms, ours).await {
-                Ok(Some((verdict, newest))) => self.tend(verdict, newest, &mut recovered).await,
-                Ok(None) => Ok(()),
+        for (epoch, judged) in self.epochs.judge(now_ms, ours).await {
+            let tended = match judged {
+                Ok(judged) if ours && judged.newest.receiver != self.target.receiver => Ok(()),
+                Ok(judged) => self.tend(judged, &mut recovered).await,
+                // Whose it is cannot be told: it must not keep this receiver from starting.
+                Err(error) if ours && error.kind() == ErrorKind::Corrupt => {
+                    tracing::error!(error = error_chain(&error), %epoch, "an epoch does not read");
+                    Ok(())
+                }
                 Err(error) => Err(error.into()),
             };
             if let Err(error) = tended {
-                tracing::error!(error = error_chain(&error), epoch = %sighting.epoch, "an epoch is not looked after yet");
+                tracing::error!(error = error_chain(&error), %epoch, "an epoch is not looked after yet");
                 outcome = outcome.and(Err(error));
             }
         }
@@ -150,8 +156,7 @@ impl Recoverer {
 
     async fn tend(
         &mut self,
-        verdict: Verdict,
-        newest: ObjectHeader,
+        Judged { verdict, newest }: Judged,
         recovered: &mut Recovered,
     ) -> Result<(), RecoverError> {
         match verdict {
@@ -190,7 +195,7 @@ impl Recoverer {
                 replayed => break replayed?,
             }
         };
-        crash_point("recoverer.before_mark");
+        crash_point("object_log.before_mark");
         self.epochs.mark_released(&seal).await?;
         self.swept.insert(seal.epoch);
         self.metrics.epochs.inc();
@@ -226,7 +231,7 @@ impl Recoverer {
             for entry in read.entry.tenants {
                 let covered = self.covered(seal.epoch, &entry.tenant, &mut replay.covered).await?;
                 if covered < read.entry.seq {
-                    replay.samples += entry.samples.len() as u64;
+                    replay.samples += (entry.samples.len() + entry.histograms.len()) as u64;
                     replay.series.append(entry, &replay.heads);
                 } else {
                     replay.series.declare(&entry, &replay.heads);
@@ -272,7 +277,7 @@ impl Recoverer {
             self.commit(seal, tenant, Some(&head), (after_seq, through_seq)).await?;
             replay.covered.insert(tenant.clone(), through_seq);
             replay.heads.release(&head);
-            crash_point("recoverer.after_tenant");
+            crash_point("object_log.after_tenant");
         }
         Ok(())
     }

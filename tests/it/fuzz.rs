@@ -182,6 +182,8 @@ fn the_decoder_of_dictionaries_stands_any_bytes() {
 fn the_log_decoder_stands_any_bytes() {
     let corpus = fixtures("log", ".log");
     drive("fuzz_log", &corpus, |bytes| bytes, perennial::log::fuzz_log);
+    let objects = fixtures("log", "object-v1");
+    drive("fuzz_log_object", &objects, |bytes| bytes, perennial::log::object::fuzz_log_object);
 }
 
 #[test]

@@ -29,7 +29,7 @@ struct Book {
 
 /// Senders that go on until the connection breaks; each continues where it stopped, so no time is used twice.
 #[derive(Debug)]
-struct Load {
+pub(crate) struct Load {
     book: Arc<Mutex<Book>>,
     next_ms: Vec<i64>,
 }
@@ -47,12 +47,12 @@ fn value_bits(sender: usize, number: i64, ts: i64) -> u64 {
 }
 
 impl Load {
-    fn new(start_ms: i64) -> Self {
+    pub(crate) fn new(start_ms: i64) -> Self {
         Self { book: Arc::default(), next_ms: vec![start_ms; SENDERS] }
     }
 
     /// Starts the senders; each ends with the first request that got no answer and returns where to go on.
-    fn start(&self, remote: &RemoteWrite) -> Vec<JoinHandle<i64>> {
+    pub(crate) fn start(&self, remote: &RemoteWrite) -> Vec<JoinHandle<i64>> {
         let one = |sender: usize| {
             let (book, remote, next) = (Arc::clone(&self.book), remote.clone(), self.next_ms[sender]);
             tokio::spawn(async move { send_until_broken(sender, next, &book, &remote).await })
@@ -60,19 +60,24 @@ impl Load {
         (0..SENDERS).map(one).collect()
     }
 
-    async fn finish(&mut self, senders: Vec<JoinHandle<i64>>) {
+    pub(crate) async fn finish(&mut self, senders: Vec<JoinHandle<i64>>) {
         for (next, sender) in self.next_ms.iter_mut().zip(senders) {
             *next = sender.await.unwrap();
         }
     }
 
+    /// Returns how many requests were acknowledged.
+    pub(crate) fn requests(&self) -> usize {
+        self.book.lock().unwrap().requests
+    }
+
     /// Checks that all that was acknowledged is there, once, and nothing else but what was sent.
-    async fn check(&self, setup: &Setup, when: &str) {
+    pub(crate) async fn check(&self, setup: &Setup, when: &str) {
         let found = setup.remote_read().all(WHOLE.0, WHOLE.1, Answer::Streamed).await;
         self.check_found(&found, when);
     }
 
-    fn check_found(&self, found: &SampleSet, when: &str) {
+    pub(crate) fn check_found(&self, found: &SampleSet, when: &str) {
         let book = self.book.lock().unwrap();
         for (labels, acknowledged) in &book.acknowledged.series {
             let held: BTreeMap<i64, u64> = found.series.get(labels).into_iter().flatten().copied().collect();
@@ -141,7 +146,7 @@ fn setup() -> Setup {
 }
 
 // 2024-01-01 07:50: the load soon passes into the next 8 h window.
-const LOAD_START_MS: i64 = 1_704_095_400_000;
+pub(crate) const LOAD_START_MS: i64 = 1_704_095_400_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_samples_survive_kills_at_random_times_exactly_once() {
@@ -191,9 +196,9 @@ async fn check_at_the_end(setup: &Setup, load: &Load, when: &str) {
 #[cfg(feature = "failpoints")]
 const OUT_OF_REACH: [&str; 3] = ["garbage.before_delete", "garbage.before_doom", "garbage.before_expire"];
 
-// The tests of these commands run into theirs.
+// The tests of these commands, and of the log in the bucket, run into theirs.
 #[cfg(feature = "failpoints")]
-const OTHER_COMMANDS: [&str; 2] = ["archive.", "restore."];
+const OTHER_COMMANDS: [&str; 3] = ["archive.", "restore.", "object_log."];
 
 fn newest_segment(setup: &Setup) -> Option<PathBuf> {
     let mut segments = Vec::new();
@@ -260,7 +265,7 @@ async fn acknowledged_samples_survive_a_crash_at_every_named_point() {
 
 /// Runs under load with cuts until the process ends by itself; returns whether it did.
 #[cfg(feature = "failpoints")]
-async fn run_into(setup: &Setup, load: &mut Load) -> bool {
+pub(crate) async fn run_into(setup: &Setup, load: &mut Load) -> bool {
     let mut perennial = setup.launch();
     if !ready_or_ended(setup, &mut perennial).await {
         return true;

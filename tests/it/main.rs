@@ -13,6 +13,8 @@ mod fuzz;
 mod generated;
 mod kill;
 mod kinds_sql;
+mod log_inspect;
+mod object_log;
 mod object_store;
 mod peers;
 mod properties;

@@ -19,6 +19,9 @@ const SEALER_GONE_AFTER_MS: i64 = 120_000;
 /// Seal and mark of a released epoch stay so long: far longer than any put may take to arrive and be believed.
 const SEAL_KEPT_MS: i64 = 86_400_000;
 
+/// So many epochs are looked at at once.
+const LOOKS_AT_ONCE: usize = 16;
+
 /// So many entries are deleted at once.
 const DELETES_AT_ONCE: usize = 16;
 
@@ -47,18 +50,32 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Decides by the newest object and its age. `ours` where its epoch or its seal is that of an earlier process of the
-    /// same name, which is known to be gone.
+    /// Decides by the newest object and its age. With `ours`, what an earlier process of this name wrote or sealed is not
+    /// waited for: it is known to be gone.
     #[must_use]
     pub fn of(newest: &ObjectHeader, age_ms: i64, name: &str, ours: bool) -> Self {
         match newest.kind {
-            ObjectKind::Entry if age_ms > DEAD_AFTER_MS || (ours && newest.receiver == name) => Self::Recover,
-            ObjectKind::Seal if age_ms > SEALER_GONE_AFTER_MS || (ours && newest.by == name) => Self::Recover,
+            ObjectKind::Entry | ObjectKind::Seal
+                if ours && (newest.receiver == name || newest.by == name) =>
+            {
+                Self::Recover
+            }
+            ObjectKind::Entry if age_ms > DEAD_AFTER_MS => Self::Recover,
+            ObjectKind::Seal if age_ms > SEALER_GONE_AFTER_MS => Self::Recover,
             ObjectKind::Entry | ObjectKind::Seal => Self::Leave,
             ObjectKind::Released if age_ms > SEAL_KEPT_MS => Self::Remove,
             ObjectKind::Released => Self::Sweep,
         }
     }
+}
+
+/// What was found out about an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// What is to be done about it.
+    pub verdict: Verdict,
+    /// What its newest object says.
+    pub newest: ObjectHeader,
 }
 
 /// The end of an epoch.
@@ -117,49 +134,52 @@ impl DeadEpochs {
         let epochs = folders.iter().filter_map(|name| ObjectKey::parse_log_folder(name));
         let epochs: Vec<Ulid> = epochs.filter(|epoch| Some(*epoch) != own).collect();
         self.seen.retain(|epoch, _| epochs.contains(epoch));
-        for epoch in epochs {
-            let folder = ObjectKey::log_folder(epoch);
-            let objects = match self.seen.get(&epoch) {
-                // Nothing comes after the mark.
-                Some(seen) if seen.is_released() => continue,
-                Some(seen) => {
-                    let key = ObjectKey::LogEntry { epoch, seq: seen.newest.seq };
-                    self.bucket.list_after(&folder, &key).await?
-                }
-                None => self.bucket.list(&folder).await?,
-            };
-            if let Some(newest) = objects.iter().rev().find_map(|o| sighting_of(epoch, o)) {
-                self.seen.insert(epoch, Seen { newest, header: None });
-            }
+        // Nothing comes after the mark.
+        let open = epochs.into_iter().filter(|epoch| !self.seen.get(epoch).is_some_and(Seen::is_released));
+        let looks = open.map(|epoch| {
+            let (bucket, seen) = (&self.bucket, self.seen.get(&epoch).map(|seen| seen.newest.seq));
+            async move { newest_of(bucket, epoch, seen).await }
+        });
+        let looks = looks.collect::<Vec<_>>();
+        let found: Vec<Option<Sighting>> =
+            futures::stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).try_collect().await?;
+        for newest in found.into_iter().flatten() {
+            self.seen.insert(newest.epoch, Seen { newest, header: None });
         }
         Ok(self.seen.values().map(|seen| seen.newest).collect())
     }
 
-    /// Returns what is to be done about an epoch that [`Self::look`] found, and what its newest object says. See
-    /// [`Verdict::of`].
+    /// Returns of each epoch that [`Self::look`] found what is to be done about it, and what its newest object says; see
+    /// [`Verdict::of`]. Those that live are left out.
     ///
     /// # Errors
-    /// The store's failure, or an object that does not read.
-    pub async fn judge(
-        &mut self,
-        sighting: Sighting,
-        now_ms: i64,
-        ours: bool,
-    ) -> Result<Option<(Verdict, ObjectHeader)>, LogError> {
-        let age_ms = now_ms.saturating_sub(sighting.stored_ms);
-        if age_ms <= DEAD_AFTER_MS && !ours {
-            return Ok(None);
+    /// Of one epoch: the store's failure, or an object that does not read.
+    pub async fn judge(&mut self, now_ms: i64, ours: bool) -> Vec<(Ulid, Result<Judged, LogError>)> {
+        let old = |seen: &&Seen| ours || now_ms.saturating_sub(seen.newest.stored_ms) > DEAD_AFTER_MS;
+        let unread = self.seen.values().filter(old).filter(|seen| seen.header.is_none());
+        let reads = unread.map(|seen| {
+            let Sighting { epoch, seq, .. } = seen.newest;
+            let read = self.header(epoch, seq);
+            async move { (epoch, read.await) }
+        });
+        let reads = reads.collect::<Vec<_>>();
+        let read: Vec<_> = futures::stream::iter(reads).buffer_unordered(LOOKS_AT_ONCE).collect().await;
+        let mut judged = Vec::new();
+        for (epoch, header) in read {
+            match header {
+                Ok(header) => {
+                    self.seen.entry(epoch).and_modify(|seen| seen.header = Some(header));
+                }
+                Err(error) => judged.push((epoch, Err(error))),
+            }
         }
-        let known = self.seen.get(&sighting.epoch).and_then(|seen| seen.header.clone());
-        let header = match known {
-            Some(header) => header,
-            None => self.header(sighting.epoch, sighting.seq).await?,
-        };
-        let verdict = Verdict::of(&header, age_ms, &self.name, ours);
-        if let Some(seen) = self.seen.get_mut(&sighting.epoch) {
-            seen.header = Some(header.clone());
+        for seen in self.seen.values().filter(old) {
+            let Some(header) = &seen.header else { continue };
+            let age_ms = now_ms.saturating_sub(seen.newest.stored_ms);
+            let verdict = Verdict::of(header, age_ms, &self.name, ours);
+            judged.push((header.epoch, Ok(Judged { verdict, newest: header.clone() })));
         }
-        Ok(Some((verdict, header)))
+        judged
     }
 
     /// Returns the present by the store's clock: that of an object made for this.
@@ -200,10 +220,10 @@ impl DeadEpochs {
         // A listing may lack the newest entries: each is met here, and the seal goes behind the last.
         while newest.kind == ObjectKind::Entry {
             let seal = self.end_of(&newest, ObjectKind::Seal, newest.released);
-            crash_point("log.before_seal");
+            crash_point("object_log.before_seal");
             match self.create(&seal).await? {
                 None => {
-                    crash_point("log.after_seal");
+                    crash_point("object_log.after_seal");
                     newest = seal;
                 }
                 Some(found) => newest = found,
@@ -243,7 +263,7 @@ impl DeadEpochs {
         let header = self.header(seal.epoch, seal.seq).await?;
         let mark = self.end_of(&header, ObjectKind::Released, seal.seq - 1);
         self.create(&mark).await?;
-        crash_point("log.after_mark");
+        crash_point("object_log.after_mark");
         self.sweep(seal.epoch, seal.seq).await
     }
 
@@ -270,7 +290,6 @@ impl DeadEpochs {
         let seal_seq = mark_seq.saturating_sub(1);
         self.sweep(epoch, seal_seq).await?;
         delete_entries(&self.bucket, epoch, [seal_seq]).await?;
-        crash_point("log.before_remove_mark");
         delete_entries(&self.bucket, epoch, [mark_seq]).await
     }
 
@@ -311,6 +330,20 @@ pub async fn delete_entries(
     let delete = |seq| async move { bucket.delete(&ObjectKey::LogEntry { epoch, seq }).await };
     let deletes = futures::stream::iter(seqs).map(delete).buffer_unordered(DELETES_AT_ONCE);
     Ok(deletes.try_collect::<()>().await?)
+}
+
+/// Returns the newest object behind the one that is known, if there is one.
+async fn newest_of(
+    bucket: &Bucket,
+    epoch: Ulid,
+    known_seq: Option<u64>,
+) -> Result<Option<Sighting>, LogError> {
+    let folder = ObjectKey::log_folder(epoch);
+    let objects = match known_seq {
+        Some(seq) => bucket.list_after(&folder, &ObjectKey::LogEntry { epoch, seq }).await?,
+        None => bucket.list(&folder).await?,
+    };
+    Ok(objects.iter().rev().find_map(|object| sighting_of(epoch, object)))
 }
 
 fn sighting_of(epoch: Ulid, object: &ObjectInfo) -> Option<Sighting> {

@@ -54,7 +54,7 @@ mod tests;
 
 pub(super) use format::VERSION;
 
-pub use dead::{DeadEpochs, Seal, Sighting, Verdict, delete_entries};
+pub use dead::{DeadEpochs, Judged, Seal, Sighting, Verdict, delete_entries};
 pub use format::{ObjectHeader, ObjectKind, fuzz_log_object};
 pub use reader::{EpochReader, ReadObject};
 pub use writer::{EndedEpoch, ObjectLog, ObjectLogSettings, OwnEpoch};

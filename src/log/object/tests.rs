@@ -9,15 +9,18 @@ use object_store::ObjectStore;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::columns::Declared;
+use super::super::columns::{Declared, encode_group};
 use super::super::frame::{FrameDecoder, FrameEncoder};
 use super::format::decode_object;
 use super::*;
 use crate::bucket::tests::failing::{FailingStore, Fault};
 use crate::bucket::{Bucket, ObjectKey};
 use crate::log::tests::{floats, labels, sample};
-use crate::log::{Log, LogError, LoggedSample};
-use crate::model::{ErrorKind, Labels, Sample, TenantId, Ulid};
+use crate::log::{Log, LogError, LoggedExemplar, LoggedHistogram, LoggedSample, TenantWrite};
+use crate::model::{
+    ErrorKind, Exemplar, Histogram, HistogramSample, Labels, Metadata, MetadataEntry, MetricType,
+    NativeHistogram, Sample, Span, TenantId, Ulid,
+};
 use crate::runtime::{Cpu, ManualClock, Random, random_from_seed};
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -332,10 +335,12 @@ async fn a_closed_log_leaves_seal_and_mark_for_a_day_and_then_nothing() {
     let mut others = world.others("b");
     for (after_ms, expected, left) in [(61_000, Verdict::Sweep, 2), (86_340_000, Verdict::Remove, 0)] {
         world.clock.advance_ms(after_ms);
-        let sightings = others.look(None).await.unwrap();
+        others.look(None).await.unwrap();
         let now_ms = others.store_now_ms().await.unwrap();
         assert_eq!(now_ms, crate::runtime::Clock::now_ms(world.clock.as_ref()));
-        let (verdict, newest) = others.judge(sightings[0], now_ms, false).await.unwrap().unwrap();
+        let (of, judged) = others.judge(now_ms, false).await.pop().unwrap();
+        let Judged { verdict, newest } = judged.unwrap();
+        assert_eq!(of, epoch);
         assert_eq!(verdict, expected);
         match verdict {
             Verdict::Sweep => others.sweep(epoch, newest.seq - 1).await.unwrap(),
@@ -371,6 +376,8 @@ fn the_age_of_the_newest_object_and_whose_it_is_decide() {
         (&sealed, 120_000, "a", false, Verdict::Leave),
         (&sealed, 120_001, "c", false, Verdict::Recover),
         (&sealed, 0, "b", true, Verdict::Recover),
+        (&sealed, 0, "a", true, Verdict::Recover),
+        (&sealed, 0, "c", true, Verdict::Leave),
         (&released, 86_400_000, "a", true, Verdict::Sweep),
         (&released, 86_400_001, "a", false, Verdict::Remove),
     ] {
@@ -389,8 +396,26 @@ fn example() -> Vec<u8> {
         sample(3, NOW_MS + 1_000, -0.0),
         LoggedSample { series: 70_000, sample: Sample { ts_ms: NOW_MS, value: 5.0, start_ms: NOW_MS - 7 } },
     ];
-    let write = floats(&tenant, &samples, &labels);
-    super::super::columns::encode_group(&write, &mut Declared::default(), 1 << 20, &mut body).unwrap();
+    let histogram = Histogram {
+        count: 2,
+        positive_spans: vec![Span { offset: 0, length: 1 }],
+        positive_buckets: vec![2],
+        ..Histogram::default()
+    };
+    let histogram = NativeHistogram::Int(Box::new(histogram));
+    let histograms =
+        [LoggedHistogram { series: 4, sample: HistogramSample { ts_ms: NOW_MS, start_ms: 1, histogram } }];
+    let exemplar =
+        Exemplar { labels: Labels::from_pairs([("trace_id", "x")]).unwrap(), value: 0.5, ts_ms: NOW_MS };
+    let metadata = Metadata { kind: MetricType::Counter, help: "h".to_owned(), unit: "s".to_owned() };
+    let write = TenantWrite {
+        histograms: &histograms,
+        exemplars: &[LoggedExemplar { series: 3, exemplar }],
+        metadata: &[MetadataEntry { family: "up".to_owned(), since_ms: NOW_MS, metadata }],
+        ..floats(&tenant, &samples, &labels)
+    };
+    let left = encode_group(&write, &mut Declared::default(), 1 << 20, &mut body).unwrap();
+    assert!(left.is_empty());
     let header = ObjectHeader {
         kind: ObjectKind::Entry,
         epoch: Ulid::from_parts(NOW_MS as u64, 7),
@@ -421,6 +446,9 @@ fn as_json(bytes: &[u8]) -> Value {
             "tenant": t.tenant.as_str(),
             "declared": t.declared.iter().map(|(n, l)| json!([n, l.to_string()])).collect::<Vec<_>>(),
             "samples": t.samples.iter().map(sample).collect::<Vec<_>>(),
+            "histograms": t.histograms.iter().map(|h| format!("{h:?}")).collect::<Vec<_>>(),
+            "exemplars": t.exemplars.iter().map(|e| format!("{e:?}")).collect::<Vec<_>>(),
+            "metadata": t.metadata.iter().map(|m| format!("{m:?}")).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     })
 }

@@ -292,7 +292,7 @@ impl ObjectLog {
                 tokio::time::timeout(self.settings.put_timeout, self.bucket.create(&key, bytes)).await;
             match created {
                 Ok(Ok(Created::Stored)) => {
-                    crash_point("log.after_put");
+                    crash_point("object_log.after_put");
                     self.stored(began, size)?;
                     if body.is_some() {
                         self.last_filled = self.last_seq;
