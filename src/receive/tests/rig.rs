@@ -273,6 +273,7 @@ impl Rig {
             cpu: cpu.clone(),
             clock: Arc::clone(&self.clock) as _,
             random: self.random.clone(),
+            written_metadata: WrittenMetadata::default(),
         };
         target.clear_pending().unwrap();
         let installed = Arc::clone(&view);
