@@ -273,6 +273,7 @@ impl Rig {
             cpu: cpu.clone(),
             clock: Arc::clone(&self.clock) as _,
             random: self.random.clone(),
+            written_metadata: WrittenMetadata::default(),
         };
         target.clear_pending().unwrap();
         let installed = Arc::clone(&view);
@@ -428,6 +429,31 @@ impl Node {
             held.metadata.extend(head.metadata().into_iter().map(|entry| (entry.family, entry.metadata)));
         }
         held
+    }
+
+    /// Returns what can be read of heads and blocks.
+    pub(super) async fn readable(&self) -> Held {
+        let all = |_: &Labels| Some(Vec::new());
+        let mut held = Held::default();
+        let selections =
+            self.selector.select(&self.tenant, TimeRange::ALL, &all, Grouping::Merged).await.unwrap();
+        for selection in selections {
+            let wanted: Vec<usize> = (0..selection.len()).collect();
+            held.series.extend(selection.labels().cloned().zip(selection.read(&wanted).await.unwrap()));
+        }
+        for found in self.selector.exemplars(&self.tenant, TimeRange::ALL, &all).await.unwrap() {
+            let known = held.exemplars.entry(found.labels).or_default();
+            known.extend(found.exemplars);
+            normalize_exemplars(known);
+        }
+        let said = self.metadata().await.into_iter();
+        held.metadata.extend(said.map(|entry| (entry.family, entry.metadata)));
+        held
+    }
+
+    /// Returns the history of all metadata, of heads and blocks.
+    pub(super) async fn metadata(&self) -> Vec<MetadataEntry> {
+        self.selector.metadata(&self.tenant, None).await.unwrap()
     }
 
     /// Returns the bytes of the log's segments.
