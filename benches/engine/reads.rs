@@ -111,7 +111,12 @@ pub(crate) async fn far_away(table: &mut Table) {
         (bytes / ROUNDS as u64) >> 20
     );
     let bar = verdict(far <= near * FAR_MAX, &format!("{:.2} x (2)", far / near));
-    table.add("10,000 series x 6 h over StoreAPI, 20 ms added to each request, cold", "Perennial", value, bar);
+    table.add(
+        "10,000 series x 6 h over StoreAPI, 20 ms added to each request, cold",
+        "Perennial",
+        value,
+        bar,
+    );
 }
 
 async fn write_half_hours(folder: &Path, services: &Services) {

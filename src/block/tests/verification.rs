@@ -115,7 +115,9 @@ async fn what_was_written_of_the_other_kinds_verifies() {
     use crate::block::{exemplars, histograms, metadata};
     let (file, stats) = histograms::tests::write(histograms::tests::special_cases());
     let checked = std::sync::atomic::AtomicU64::new(0);
-    let advance = |samples| drop(checked.fetch_add(samples, std::sync::atomic::Ordering::Relaxed));
+    let advance = |samples| {
+        checked.fetch_add(samples, std::sync::atomic::Ordering::Relaxed);
+    };
     assert_eq!(open(&file).await.unwrap().verify(&advance).await.unwrap(), Vec::<String>::new());
     assert_eq!(checked.into_inner(), stats.samples);
     let (file, _) = exemplars::tests::write(exemplars::tests::special_cases());
