@@ -165,7 +165,7 @@ async fn histograms_go_into_the_blocks_of_their_slots_beside_floats() {
 
     let cpu = Cpu::start(1).unwrap();
     let tenant = TenantId::new("t").unwrap();
-    let limits = SelectLimits { series_max: 0, samples_max: 0, bytes_max: 0 };
+    let limits = SelectLimits::NONE;
     let opened = Arc::new(TsdbBlocks::open(folder.path()).unwrap());
     let selector = Selector::over_directory(opened, (tenant.clone(), Labels::empty()), cpu, limits);
     let all = |_: &Labels| Some(Vec::new());
