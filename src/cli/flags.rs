@@ -352,8 +352,8 @@ pub(super) struct IngestArgs {
     /// External label, `name="value"`, that identifies this producer; may be given several times.
     #[arg(long = "label", value_name = "NAME=\"VALUE\"", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// Which --label tells this receiver's HA replica apart; may be given several times. It is hidden like those of
-    /// --query.replica-label, which also takes labels of incoming series.
+    /// Label that tells HA replicas apart; may be given several times: a --label of this receiver, or a label that senders
+    /// give. Reads hide it on demand, as those of --query.replica-label.
     #[arg(long = "receive.replica-label", id = "receive_replica_labels", value_name = "NAME")]
     pub(super) replica_labels: Vec<String>,
     /// How far back samples may lie.
@@ -462,7 +462,8 @@ impl IngestArgs {
         Err(Failure::new(ErrorKind::Invalid, message))
     }
 
-    /// Returns the external labels; none may be the tenant's, and those of replicas must be among them.
+    /// Returns the external labels; none may be the tenant's. A label of replicas that is not among them has to come
+    /// with the series.
     pub(super) fn external_labels(&self, tenant_label: &str) -> Result<Labels, Failure> {
         let invalid = |reason: String| Failure::new(ErrorKind::Invalid, format!("--label: {reason}"));
         if self.labels.iter().any(|(name, _)| name == tenant_label) {
@@ -471,12 +472,8 @@ impl IngestArgs {
             )));
         }
         let is_label = |name: &String| self.labels.iter().any(|(own, _)| own == name);
-        if let Some(name) = self.replica_labels.iter().find(|name| !is_label(name)) {
-            let message = format!(
-                "--receive.replica-label {name}: no --label has that name; give --label '{name}=\"...\"' with a value that \
-                 no other replica has, or --query.replica-label {name} if it is a label of incoming series"
-            );
-            return Err(Failure::new(ErrorKind::Invalid, message));
+        for name in self.replica_labels.iter().filter(|name| !is_label(name)) {
+            tracing::info!(name, "no --label has the name of --receive.replica-label, senders have to give it");
         }
         Labels::from_pairs(self.labels.iter().map(|(n, v)| (n, v))).map_err(|e| invalid(e.to_string()))
     }

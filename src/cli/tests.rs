@@ -75,7 +75,7 @@ fn wrong_configuration_is_refused_with_key_value_and_what_is_allowed() {
 }
 
 #[test]
-fn the_label_of_a_replica_is_one_of_the_labels() {
+fn the_label_of_a_replica_is_one_of_the_labels_or_comes_with_the_series() {
     #[derive(Parser)]
     struct Receiver {
         #[command(flatten)]
@@ -93,7 +93,6 @@ fn the_label_of_a_replica_is_one_of_the_labels() {
     query.hide_too(&good.ingest.replica_labels);
     query.hide_too(&good.ingest.replica_labels);
     assert_eq!(query.replica_labels, ["rack", "replica"]);
-    let bad = parse(&[&given[..], &["--receive.replica-label", "rack"]].concat());
-    let refused = bad.ingest.external_labels("tenant_id").unwrap_err().message;
-    assert!(refused.contains("rack") && refused.contains("--query.replica-label"), "{refused}");
+    let sent = parse(&[&given[..], &["--receive.replica-label", "rack"]].concat());
+    assert_eq!(sent.ingest.external_labels("tenant_id").unwrap().get("rack"), None, "senders give it");
 }

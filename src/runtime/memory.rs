@@ -191,7 +191,7 @@ impl Account {
     }
 
     fn building(&self) -> u64 {
-        self.heads.load(Ordering::Relaxed) / 100 * BUILDING_PERCENT
+        self.heads.load(Ordering::Relaxed).saturating_mul(BUILDING_PERCENT) / 100
     }
 
     fn accounted(&self) -> u64 {

@@ -101,7 +101,7 @@ async fn compare(setup: &Setup, source: &Prometheus, (start_ms, end_ms): (i64, i
     let config = PrometheusConfig { remote_read: Some(setup.read_url()), ..PrometheusConfig::default() };
     let reader = Prometheus::start("prometheus (reader)", &config).await;
     let seconds = (end_ms - start_ms) / 1000;
-    let raw = format!("{{__name__!=\"{LATENCY_METRIC}\"}}[{seconds}s]");
+    let raw = format!("{{__name__=~\".+\",__name__!=\"{LATENCY_METRIC}\"}}[{seconds}s]");
     let expected = source.query(&raw, end_ms).await;
     assert!(!expected.as_array().unwrap().is_empty(), "the source answers");
     assert_eq!(reader.query(&raw, end_ms).await, expected, "{when}: {raw}");
