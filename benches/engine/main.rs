@@ -2,7 +2,7 @@
 //! the same run.
 //!
 //! `make bench` runs all; `cargo bench --bench engine -- ingest` runs one of `ingest`, `bytes`, `histograms`, `store`, `latency`,
-//! `archiver`, `rolled-up`, `restore`, `memory`, `replay`. Servers are
+//! `archiver`, `rolled-up`, `restore`, `memory`, `replay`, `one-series`, `far-away`, `many-blocks`. Servers are
 //! processes of their own and are charged with the CPU time that the kernel counts for them; this process only sends
 //! bodies that it prepared before, and reads.
 
@@ -13,12 +13,15 @@
     reason = "a bench fails by panicking and prints its table"
 )]
 
+mod bucket;
 mod capacity;
 mod floor;
 mod histograms;
 mod ingest;
 mod kept;
 mod load;
+mod object_server;
+mod reads;
 mod restorable;
 mod restored;
 mod servers;
@@ -64,6 +67,15 @@ async fn main() {
     }
     if wanted("replay") {
         capacity::replay(&mut table).await;
+    }
+    if wanted("one-series") {
+        reads::one_series(&mut table).await;
+    }
+    if wanted("far-away") {
+        reads::far_away(&mut table).await;
+    }
+    if wanted("many-blocks") {
+        reads::start(&mut table).await;
     }
     println!("\n{table}");
 }

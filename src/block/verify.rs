@@ -1,5 +1,7 @@
 //! Verification: every row of a block against its own samples and against the footer.
 
+mod others;
+
 use std::cmp::Ordering;
 
 use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
@@ -13,7 +15,7 @@ use super::parts::{Fetching, Part};
 use super::reader::BlockReader;
 use super::row::{ROW_SAMPLES_MAX, RowSummary, summarize};
 use super::schema::{COUNTS, FINITE};
-use crate::model::{Sample, TimeRange};
+use crate::model::{BlockKind, Sample, TimeRange};
 
 /// So many samples are decoded at once: 24 bytes each.
 const BATCH_SAMPLES: u64 = 1 << 20;
@@ -56,6 +58,9 @@ impl BlockReader {
     /// # Errors
     /// Failed reads, and damage that keeps the rest from being decoded.
     pub async fn verify(&self, advance: &(dyn Fn(u64) + Send + Sync)) -> Result<Vec<String>, BlockError> {
+        if self.meta().kind == BlockKind::Histograms {
+            return self.verify_histograms(advance).await;
+        }
         let rows = self.find_rows(&[], TimeRange::ALL).await?;
         let statistics = self.read_statistics().await?;
         let mut findings = Findings::default();
@@ -184,30 +189,36 @@ fn check_row(row: &BlockRow, said: &RowStatistics, samples: &[Sample], findings:
     if said.series_hash != row.labels.series_hash().cast_signed() {
         wrong.push("_series is not the hash of its labels");
     }
-    if samples.len() != row.samples as usize || samples.len() > ROW_SAMPLES_MAX {
+    let summary = summarize(samples);
+    if !is_right(said, &summary) {
+        wrong.push("its statistics are not those of its samples");
+    }
+    let times: Vec<i64> = samples.iter().map(|sample| sample.ts_ms).collect();
+    check_times(row, &times, wrong, findings);
+    findings.stale += summary.stale as u64;
+}
+
+/// Compares a row with the times of its samples, and reports it with what was wrong before.
+fn check_times(row: &BlockRow, times: &[i64], mut wrong: Vec<&'static str>, findings: &mut Findings) {
+    if times.len() != row.samples as usize || times.len() > ROW_SAMPLES_MAX {
         wrong.push("_count is not the number of its samples, or above what a row may hold");
     }
-    if samples.windows(2).any(|pair| pair[0].ts_ms >= pair[1].ts_ms) {
+    if times.windows(2).any(|pair| pair[0] >= pair[1]) {
         wrong.push("its samples are not in order");
     }
-    let times = samples.first().zip(samples.last()).map(|(first, last)| (first.ts_ms, last.ts_ms));
-    if times != Some((row.min_time_ms, row.max_time_ms)) {
+    let ends = times.first().copied().zip(times.last().copied());
+    if ends != Some((row.min_time_ms, row.max_time_ms)) {
         wrong.push("_min_time and _max_time are not those of its samples");
     }
     let window = TimeRange::raw_window(row.min_time_ms);
     if window.end_ms != i64::MAX && !window.contains(row.max_time_ms) {
         wrong.push("it spans more than one window");
     }
-    let summary = summarize(samples);
-    if !is_right(said, &summary) {
-        wrong.push("its statistics are not those of its samples");
-    }
     for reason in wrong {
         findings.add(|| format!("row {} ({}): {reason}", row.row, row.labels));
     }
-    findings.samples += samples.len() as u64;
-    findings.stale += summary.stale as u64;
-    if let Some((first, last)) = times {
+    findings.samples += times.len() as u64;
+    if let Some((first, last)) = ends {
         let (min_ms, max_ms) = findings.times.unwrap_or((first, last));
         findings.times = Some((min_ms.min(first), max_ms.max(last)));
     }

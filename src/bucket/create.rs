@@ -106,7 +106,7 @@ impl Bucket {
         let limit = self.attempts.patience.sending(size);
         if let Some((s3, lock)) = self.locking() {
             let put = bounded(limit, s3.put_if_absent(key, bytes, lock));
-            self.instruments.observe(Operation::Create, put).await?;
+            self.instruments.observe(Operation::Create, Box::pin(put)).await?;
             self.instruments.count_bytes(Operation::Create, size);
             return Ok(());
         }
@@ -114,7 +114,7 @@ impl Bucket {
         let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
         let path = key.path();
         let put = bounded(limit, self.store.put_opts(&path, bytes.into(), options));
-        self.instruments.observe(Operation::Create, put).await?;
+        self.instruments.observe(Operation::Create, Box::pin(put)).await?;
         self.instruments.count_bytes(Operation::Create, size);
         Ok(())
     }

@@ -196,7 +196,8 @@ impl Instruments {
         new
     }
 
-    /// Runs an operation and records it.
+    /// Runs an operation and records it. The futures of attempts and hedges are large: callers box them, so that those who
+    /// wait for the bucket stay small.
     pub(super) async fn observe<T>(
         &self,
         operation: Operation,

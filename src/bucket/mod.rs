@@ -142,7 +142,7 @@ impl Bucket {
             self.store.put_opts(&path, bytes.clone().into(), options)
         });
         self.instruments
-            .observe(Operation::Put, put)
+            .observe(Operation::Put, Box::pin(put))
             .await
             .map_err(|e| BucketError::of(Operation::Put, key, e))?;
         self.instruments.count_bytes(Operation::Put, size);
@@ -157,7 +157,7 @@ impl Bucket {
         let path: StorePath = key.path();
         let limit = self.attempts.patience.answer_within;
         let delete = self.attempts.run(Operation::Delete, limit, || self.store.delete(&path));
-        match self.instruments.observe(Operation::Delete, delete).await {
+        match self.instruments.observe(Operation::Delete, Box::pin(delete)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(BucketError::of(Operation::Delete, key, e)),
         }

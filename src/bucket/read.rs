@@ -50,9 +50,10 @@ impl Bucket {
                 _ => self.body(found).await.map(Ok),
             }
         };
+        let read = self.attempts.run_until(Operation::Get, None, deadline, attempt);
         let read = self
             .instruments
-            .observe(Operation::Get, self.attempts.run_until(Operation::Get, None, deadline, attempt))
+            .observe(Operation::Get, Box::pin(read))
             .await
             .map_err(|e| BucketError::of(Operation::Get, key, e))?;
         let bytes = read.map_err(|size_bytes| BucketError::TooLarge {
@@ -107,7 +108,7 @@ impl Bucket {
         };
         let read = self
             .instruments
-            .observe(Operation::GetRanges, read)
+            .observe(Operation::GetRanges, Box::pin(read))
             .await
             .map_err(|e| BucketError::of(Operation::GetRanges, key, e))?;
         self.instruments.count_bytes(Operation::GetRanges, read.fetched_bytes);
@@ -177,7 +178,7 @@ impl Bucket {
         let path = key.path();
         let limit = self.attempts.patience.answer_within;
         let head = self.attempts.run(Operation::Head, limit, || self.store.head(&path));
-        match self.instruments.observe(Operation::Head, head).await {
+        match self.instruments.observe(Operation::Head, Box::pin(head)).await {
             Ok(meta) => Ok(Some(ObjectInfo::from_meta(&meta))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(BucketError::of(Operation::Head, key, e)),
@@ -209,7 +210,7 @@ impl Bucket {
         let path = key::folder_path(folder)?;
         let mut objects: Vec<ObjectInfo> = self
             .instruments
-            .observe(Operation::List, self.list_pages(&path, after.map(ObjectKey::path)))
+            .observe(Operation::List, Box::pin(self.list_pages(&path, after.map(ObjectKey::path))))
             .await
             .map_err(|e| BucketError::of(Operation::List, folder, e))?;
         objects.sort_by(|a, b| a.key.cmp(&b.key));
@@ -261,7 +262,7 @@ impl Bucket {
             self.attempts.run(Operation::List, limit, || self.store.list_with_delimiter(Some(&path)));
         let listing = self
             .instruments
-            .observe(Operation::List, listing)
+            .observe(Operation::List, Box::pin(listing))
             .await
             .map_err(|e| BucketError::of(Operation::List, folder, e))?;
         let mut names: Vec<String> = listing

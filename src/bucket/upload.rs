@@ -77,7 +77,8 @@ impl Bucket {
             self.uploads.put_multipart_opts(&path, options)
         });
         let failed = |e| BucketError::of(Operation::Create, key, e);
-        let mut upload = self.instruments.observe(Operation::Create, started).await.map_err(failed)?;
+        let mut upload =
+            self.instruments.observe(Operation::Create, Box::pin(started)).await.map_err(failed)?;
         let part_bytes = self.part_bytes.max(size_bytes.div_ceil(PARTS_MAX));
         let sent = self.send_parts(upload.as_mut(), key, file, part_bytes).await;
         let outcome = match sent {
@@ -141,7 +142,7 @@ impl Bucket {
             let hash = self.attempts.run(Operation::Get, None, || self.hash_object(key, found_bytes));
             let theirs = self
                 .instruments
-                .observe(Operation::Get, hash)
+                .observe(Operation::Get, Box::pin(hash))
                 .await
                 .map_err(|e| BucketError::of(Operation::Get, key, e))?;
             if ours == theirs {

@@ -12,7 +12,7 @@ use super::blocks::{Live, live_blocks};
 use super::compose::Base;
 use super::flags::{CommonArgs, Output};
 use super::{Failure, print_line};
-use crate::block::{BlockMeta, BlockReader};
+use crate::block::{BlockError, BlockMeta, BlockReader, ExemplarReader, MetadataReader, RangeRead};
 use crate::bucket::ObjectKey;
 use crate::catalog::{BlockEntry, BlockKind};
 use crate::model::{ErrorKind, TenantId, Ulid};
@@ -132,9 +132,7 @@ impl Verifier<'_> {
                 findings.push(format!("its SHA-256 is {sha256}, the catalog says {}", entry.sha256));
             }
         }
-        if entry.kind == BlockKind::Samples {
-            findings.extend(self.verify_samples(key).await?);
-        }
+        findings.extend(self.verify_content(key).await?);
         Ok(findings)
     }
 
@@ -156,24 +154,9 @@ impl Verifier<'_> {
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    async fn verify_samples(&self, key: ObjectKey) -> Result<Vec<String>, Failure> {
-        let object = Arc::new(BlockObject::new(self.base.bucket.clone(), key));
-        let size_bytes = self.live.block.size_bytes;
-        let opened = BlockReader::open(object, self.base.cpu.clone(), size_bytes).await;
-        let verified = match opened {
-            Ok(reader) => {
-                let mut findings = differences(reader.meta(), &self.live.tenant, &self.live.block);
-                match if self.read_data { reader.verify(&|_| ()).await } else { Ok(Vec::new()) } {
-                    Ok(found) => {
-                        findings.extend(found);
-                        Ok(findings)
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-            Err(error) => Err(error),
-        };
-        match verified {
+    async fn verify_content(&self, key: ObjectKey) -> Result<Vec<String>, Failure> {
+        let object: Arc<dyn RangeRead> = Arc::new(BlockObject::new(self.base.bucket.clone(), key));
+        match self.decode(object).await {
             Ok(findings) => Ok(findings),
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
                 Ok(vec![crate::model::error_chain(&error)])
@@ -181,12 +164,39 @@ impl Verifier<'_> {
             Err(error) => Err(error.into()),
         }
     }
+
+    async fn decode(&self, object: Arc<dyn RangeRead>) -> Result<Vec<String>, BlockError> {
+        let Live { tenant, block: entry, .. } = self.live;
+        let (cpu, size_bytes) = (self.base.cpu.clone(), entry.size_bytes);
+        let differences = |meta: &BlockMeta| differences(meta, tenant, entry);
+        let (mut findings, found) = match &entry.kind {
+            BlockKind::Samples | BlockKind::Histograms => {
+                let block = BlockReader::open(object, cpu, size_bytes).await?;
+                let found = if self.read_data { block.verify(&|_| ()).await? } else { Vec::new() };
+                (differences(block.meta()), found)
+            }
+            BlockKind::Exemplars => {
+                let block = ExemplarReader::open(object, cpu, size_bytes).await?;
+                let found = if self.read_data { block.verify().await? } else { Vec::new() };
+                (differences(block.meta()), found)
+            }
+            BlockKind::Metadata => {
+                let block = MetadataReader::open(object, cpu, size_bytes).await?;
+                let found = if self.read_data { block.verify().await? } else { Vec::new() };
+                (differences(block.meta()), found)
+            }
+            BlockKind::Other(_) => return Ok(Vec::new()),
+        };
+        findings.extend(found);
+        Ok(findings)
+    }
 }
 
 /// Compares what a block says about itself with what the catalog says about it.
 fn differences(meta: &BlockMeta, tenant: &TenantId, entry: &BlockEntry) -> Vec<String> {
     let stats = &meta.stats;
     let alike = [
+        ("kind", meta.kind == entry.kind),
         ("id", meta.id == entry.id),
         ("tenant", meta.tenant == *tenant),
         ("resolution", meta.resolution == entry.resolution),

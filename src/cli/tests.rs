@@ -73,3 +73,27 @@ fn wrong_configuration_is_refused_with_key_value_and_what_is_allowed() {
         assert!(error.contains(flag) && error.contains(value) && error.contains(allowed), "{error}");
     }
 }
+
+#[test]
+fn the_label_of_a_replica_is_one_of_the_labels() {
+    #[derive(Parser)]
+    struct Receiver {
+        #[command(flatten)]
+        ingest: flags::IngestArgs,
+        #[command(flatten)]
+        query: flags::QueryArgs,
+    }
+    let parse = |words: &[&str]| Receiver::try_parse_from(["x"].iter().chain(words)).unwrap();
+    let given = ["--label", "replica=\"a\"", "--label", "cluster=\"c\""];
+    let good = parse(
+        &[&given[..], &["--receive.replica-label", "replica", "--query.replica-label", "rack"]].concat(),
+    );
+    assert_eq!(good.ingest.external_labels("tenant_id").unwrap().get("replica"), Some("a"));
+    let mut query = good.query;
+    query.hide_too(&good.ingest.replica_labels);
+    query.hide_too(&good.ingest.replica_labels);
+    assert_eq!(query.replica_labels, ["rack", "replica"]);
+    let bad = parse(&[&given[..], &["--receive.replica-label", "rack"]].concat());
+    let refused = bad.ingest.external_labels("tenant_id").unwrap_err().message;
+    assert!(refused.contains("rack") && refused.contains("--query.replica-label"), "{refused}");
+}

@@ -13,7 +13,7 @@ use crate::log::{DiskLog, Log, LogSettings, OsFiles, has_segments};
 use crate::model::ErrorKind;
 use crate::receive::{
     BlockTarget, CreateProbe, Cutter, RecoverSettings, Recoverer, RecovererMetrics, RecovererSettings,
-    recover,
+    WrittenMetadata, recover,
 };
 use crate::runtime::Random;
 
@@ -105,6 +105,7 @@ fn target(base: &Base, parts: &WriteParts<'_>, receiver: String) -> Result<Block
         cpu: base.cpu.clone(),
         clock: Arc::clone(&base.clock),
         random: base.random.clone(),
+        written_metadata: WrittenMetadata::default(),
     };
     target.clear_pending()?;
     Ok(target)

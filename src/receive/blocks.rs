@@ -1,29 +1,20 @@
 //! From a frozen head to committed blocks.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ulid::Ulid;
 
 use super::pending::CreateProbe;
-use crate::block::{
-    BlockError, BlockSpec, HashingWriter, LogPositions, SeriesRun, block_order, extend_label_columns,
-    write_block,
-};
+use super::written_metadata::{Said, WrittenMetadata};
+use crate::block::{BlockError, HashingWriter};
 use crate::bucket::{BucketError, ObjectKey};
-use crate::catalog::{BlockEntry, BlockKind, CatalogError, Catalogs, CoverChange, Snapshot};
-use crate::head::Head;
-use crate::model::{ErrorKind, Labels, RAW_WINDOW_MS, Resolution, TenantId, TimeRange};
+use crate::catalog::{BlockEntry, CatalogError, Catalogs, CoverChange, Snapshot};
+use crate::model::{BlockKind, ErrorKind, Labels, TenantId};
 use crate::runtime::{Clock, Cpu, CpuError, Random, crash_point};
 use crate::select::LocalBlocks;
-
-/// zstd level of fresh blocks; compaction packs harder.
-const FRESH_ZSTD_LEVEL: i32 = 3;
-
-/// So many series are read from the head at once while a block is written.
-const SERIES_AT_ONCE: usize = 256;
 
 /// Why a head did not become blocks yet.
 #[derive(Debug, thiserror::Error)]
@@ -97,13 +88,15 @@ pub struct BlockTarget {
     pub clock: Arc<dyn Clock>,
     /// Where ids come from.
     pub random: Random,
+    /// Which metadata is in blocks already.
+    pub written_metadata: WrittenMetadata,
 }
 
 /// A block file that waits for its upload.
 #[derive(Debug, Clone)]
 pub(super) struct PendingBlock {
-    path: PathBuf,
-    entry: BlockEntry,
+    pub(super) path: PathBuf,
+    pub(super) entry: BlockEntry,
 }
 
 /// Which labels get columns.
@@ -118,8 +111,10 @@ pub(super) enum Columns {
 /// The blocks of one head and the label columns that they need.
 #[derive(Debug, Clone)]
 pub(super) struct PendingBlocks {
-    label_columns: Vec<String>,
-    blocks: Vec<PendingBlock>,
+    pub(super) label_columns: Vec<String>,
+    /// What the head said about metric families, in these blocks or in earlier ones.
+    pub(super) said: Said,
+    pub(super) blocks: Vec<PendingBlock>,
 }
 
 impl BlockTarget {
@@ -134,98 +129,6 @@ impl BlockTarget {
             _ => {}
         }
         std::fs::create_dir_all(&self.pending_dir).map_err(failed)
-    }
-
-    /// Writes one block file per raw window that the head has samples in.
-    pub(super) async fn build(
-        &self,
-        head: &Arc<Head>,
-        positions: Vec<LogPositions>,
-        columns: Columns,
-    ) -> Result<PendingBlocks, CutError> {
-        let (head, target) = (Arc::clone(head), self.clone());
-        self.cpu
-            .run(move || {
-                let series = head.sorted_series(block_order);
-                let label_columns = match columns {
-                    Columns::Extended(known) => {
-                        extend_label_columns(&known, series.iter().map(|s| &s.labels))
-                    }
-                    Columns::Only(known) => extend_label_columns(&known, std::iter::empty()),
-                };
-                let mut built = PendingBlocks { label_columns: label_columns.clone(), blocks: Vec::new() };
-                for start_ms in head.raw_windows() {
-                    let spec = BlockSpec {
-                        id: target.random.ulid(target.clock.now_ms()),
-                        tenant: head.tenant().clone(),
-                        resolution: Resolution::Raw,
-                        range: TimeRange { start_ms, end_ms: start_ms.saturating_add(RAW_WINDOW_MS) },
-                        external_labels: target.external_labels.clone(),
-                        label_columns: label_columns.clone(),
-                        positions: positions.clone(),
-                        sources: Vec::new(),
-                        zstd_level: FRESH_ZSTD_LEVEL,
-                    };
-                    let runs = series.chunks(SERIES_AT_ONCE).flat_map(|slice| {
-                        let numbers: Vec<u32> = slice.iter().map(|s| s.series).collect();
-                        let samples = head.read(&numbers, spec.range).into_iter().map(|read| read.samples);
-                        let labels = slice.iter().map(|s| s.labels.clone());
-                        let runs = labels.zip(samples).map(|(labels, samples)| SeriesRun { labels, samples });
-                        runs.filter(|run| !run.samples.is_empty()).collect::<Vec<_>>()
-                    });
-                    match target.write_file(&spec, runs) {
-                        Ok(block) => built.blocks.push(block),
-                        Err(error) => {
-                            // A full disk must not fill further with each attempt.
-                            built.discard();
-                            return Err(error);
-                        }
-                    }
-                }
-                Ok(built)
-            })
-            .await?
-    }
-
-    fn write_file(
-        &self,
-        spec: &BlockSpec,
-        runs: impl Iterator<Item = SeriesRun>,
-    ) -> Result<PendingBlock, CutError> {
-        let path = self.pending_dir.join(format!("{}.parquet", spec.id));
-        let failed = |source| CutError::File { path: path.clone(), source };
-        let write = || {
-            let file = File::create(&path).map_err(failed)?;
-            let mut out = HashingWriter::new(BufWriter::new(file));
-            let stats = write_block(&mut out, spec, runs)?;
-            let (mut file, size_bytes, sha256) = out.finish();
-            file.flush().map_err(failed)?;
-            Ok::<_, CutError>((stats, size_bytes, sha256))
-        };
-        let written = write();
-        if written.is_err() {
-            let _ = std::fs::remove_file(&path);
-        }
-        let (stats, size_bytes, sha256) = written?;
-        let entry = BlockEntry {
-            id: spec.id,
-            kind: BlockKind::Samples,
-            resolution: spec.resolution,
-            min_time_ms: stats.min_time_ms,
-            max_time_ms: stats.max_time_ms,
-            size_bytes,
-            rows: stats.rows,
-            series: stats.series,
-            samples: stats.samples,
-            sha256,
-            metric_min: stats.metric_min,
-            metric_max: stats.metric_max,
-            label_columns: stats.label_columns,
-            external_labels: spec.external_labels.clone(),
-            created_ms: self.clock.now_ms(),
-            unknown: std::collections::BTreeMap::new(),
-        };
-        Ok(PendingBlock { path, entry })
     }
 
     /// Compares a block file with what was written: its samples leave the log once it is committed.
@@ -267,6 +170,7 @@ impl BlockTarget {
         crash_point("cut.before_commit");
         let snapshot = catalog.commit(&change).await?;
         crash_point("cut.after_commit");
+        self.written_metadata.note(tenant, &pending.said);
         Ok(snapshot)
     }
 }
@@ -293,8 +197,10 @@ impl PendingBlocks {
         self.blocks.iter().map(|b| b.entry.id).collect()
     }
 
+    /// Returns the number of samples, floats and histograms.
     pub(super) fn samples(&self) -> u64 {
-        self.blocks.iter().map(|b| b.entry.samples).sum()
+        let kinds = [BlockKind::Samples, BlockKind::Histograms];
+        self.blocks.iter().filter(|b| kinds.contains(&b.entry.kind)).map(|b| b.entry.samples).sum()
     }
 
     pub(super) fn bytes(&self) -> u64 {

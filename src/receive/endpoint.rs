@@ -35,8 +35,8 @@ const BODY_WAIT: Duration = Duration::from_secs(60);
 const RETRY_SOON: &str = "5";
 const RETRY_LATER: &str = "30";
 
-/// A decoded request takes its body twice: as it came, and as samples with their series.
-const DECODED_FACTOR: u64 = 2;
+/// A decoded request takes its body up to three times: as it came, as samples with their series, and as an entry of the log.
+const DECODED_FACTOR: u64 = 3;
 
 /// No request counts for more than this share of the memory budget.
 const REQUEST_PERCENT_MAX: u64 = 25;

@@ -8,8 +8,8 @@
 //!    refuses what is not allowed and numbers the series in the tenant's head.
 //! 2. The [`Committer`] writes everything that waits as one log entry, fsyncs, appends to the heads in log
 //!    order and answers. While it is in fsync the next entry gathers: group commit without a timer.
-//! 3. The [`Cutter`] ends the heads at an interval, on demand and at the end of the process, builds blocks, uploads
-//!    them, commits a catalog version and only then lets the log go. What cannot be committed waits in files, is
+//! 3. The [`Cutter`] ends the heads at an interval, on demand and at the end of the process, builds blocks, one of
+//!    each kind of data for each window, uploads them, commits a catalog version and only then lets the log go. What cannot be committed waits in files, is
 //!    served from there, and its head's memory is free.
 //! 4. [`recover`] brings what the log holds beyond the catalog back into the heads.
 //!
@@ -27,6 +27,7 @@
 //! collected as garbage. A crash between the commits of two tenants replays only the tenants not yet covered.
 
 mod batch;
+mod block_files;
 mod blocks;
 mod builder;
 mod commit;
@@ -39,6 +40,7 @@ mod recover;
 mod recoverer;
 mod replay;
 mod settings;
+mod written_metadata;
 
 #[cfg(test)]
 mod tests;
@@ -52,3 +54,4 @@ pub use pending::CreateProbe;
 pub use recover::{RecoverError, RecoverSettings, Recovered, recover};
 pub use recoverer::{Recoverer, RecovererMetrics, RecovererSettings};
 pub use settings::{IngestSettings, Room, TenantSettings};
+pub use written_metadata::WrittenMetadata;

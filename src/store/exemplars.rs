@@ -8,6 +8,7 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
 use futures::Stream;
 use serde::Serialize;
+use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use super::error::StoreError;
@@ -31,7 +32,9 @@ pub(super) struct ExemplarsApi(pub(super) Arc<Shared>);
 
 impl ExemplarsApi {
     pub(super) fn service(shared: Arc<Shared>) -> ExemplarsServer<Self> {
-        ExemplarsServer::new(Self(shared)).max_decoding_message_size(messages::REQUEST_BYTES_MAX)
+        ExemplarsServer::new(Self(shared))
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(messages::REQUEST_BYTES_MAX)
     }
 }
 

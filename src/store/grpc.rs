@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request, Response, Status};
 
 use super::error::StoreError;
@@ -36,7 +37,9 @@ pub(super) struct StoreApi(pub(super) Arc<Shared>);
 
 impl StoreApi {
     pub(super) fn service(shared: Arc<Shared>) -> StoreServer<Self> {
-        StoreServer::new(Self(shared)).max_decoding_message_size(REQUEST_BYTES_MAX)
+        StoreServer::new(Self(shared))
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
     }
 }
 

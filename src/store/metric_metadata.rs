@@ -12,6 +12,7 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
 use futures::Stream;
 use serde::Serialize;
+use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use super::grpc::client_waits;
@@ -34,7 +35,9 @@ pub(super) struct MetadataApi(pub(super) Arc<Shared>);
 
 impl MetadataApi {
     pub(super) fn service(shared: Arc<Shared>) -> MetadataServer<Self> {
-        MetadataServer::new(Self(shared)).max_decoding_message_size(REQUEST_BYTES_MAX)
+        MetadataServer::new(Self(shared))
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
     }
 }
 

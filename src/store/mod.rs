@@ -1,4 +1,5 @@
-//! The read APIs: StoreAPI over gRPC, and Prometheus' metadata and remote-read APIs over HTTP.
+//! The read APIs: StoreAPI, exemplars and metric metadata over gRPC; Prometheus' APIs of series, labels, exemplars and
+//! metadata, and remote read, over HTTP.
 //!
 //! **Owns** the protocols and their bounds: who may see which tenant, inclusive bounds, added labels, the final
 //! order, frames, limits, deadlines. Series and samples come from `select`.
@@ -46,6 +47,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use query_selectors::fuzz_query_selectors;
 pub use reads::Reads;
 pub use selector_text::{SelectorError, parse_selector};
 pub use settings::StoreSettings;

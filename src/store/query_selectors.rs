@@ -203,3 +203,14 @@ impl Walk<'_> {
         Ok(())
     }
 }
+
+/// Reads arbitrary bytes as an expression.
+///
+/// # Panics
+/// When more selectors come out than are allowed.
+pub fn fuzz_query_selectors(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(selectors) = query_selectors(text) {
+        assert!(selectors.len() <= SELECTORS_MAX, "the bound holds");
+    }
+}

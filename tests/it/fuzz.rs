@@ -149,6 +149,23 @@ fn the_snappy_decoder_stands_any_bytes() {
 }
 
 #[test]
+fn the_decoder_of_snappy_streams_stands_any_bytes() {
+    let streams = [&b"abc"[..], &[0; 70_000], &RemoteWrite::encode(&series())];
+    let corpus = streams.map(|bytes| perennial::wire::snappy_stream::encode(bytes).unwrap());
+    drive("fuzz_snappy_stream", &corpus, |bytes| bytes, perennial::wire::fuzz::fuzz_snappy_stream);
+}
+
+#[test]
+fn the_reader_of_expressions_stands_any_text() {
+    let corpus = [
+        "sum by (le) (rate(h_bucket{x=~\"a|b\",y!='\\n'}[5m:1m] offset -1h @ end())) / on(x) group_left b",
+        "label_replace({\"dotted.name\"}, `a`, \"$1\", 'b', \"(.*)\") > bool 1e-5 or Inf # end",
+    ];
+    let corpus = corpus.map(|text| text.as_bytes().to_vec());
+    drive("fuzz_query_selectors", &corpus, |bytes| bytes, perennial::store::fuzz_query_selectors);
+}
+
+#[test]
 fn the_remote_read_decoder_stands_any_bytes() {
     let matchers = [(0, "job", "node"), (1, "job", ""), (2, "__name__", "node_.+"), (3, "mode", "idle|user")];
     let corpus = [read_message(&matchers, 0, 1_700_000_000_000, true).encode_to_vec()];

@@ -204,14 +204,14 @@ fn duckdb_counts_a_histogram_of_two_files_once() {
 }
 
 #[test]
-fn pyarrow_reads_how_buckets_grew() {
-    let Some(python) = Python::find("pyarrow_reads_how_buckets_grew") else { return };
+fn pyarrow_reads_the_increments_of_buckets() {
+    let Some(python) = Python::find("pyarrow_reads_the_increments_of_buckets") else { return };
     let mut files = Files::new();
     let file = files.histograms("growing", growing());
     let rows = python.pyarrow_rows(&file, files.folder());
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0]["_positive_first"], "[1, 5, 3]");
-    assert_eq!(rows[0]["_positive_growth"], "[[0, 1, None], [None, 0, None], [0, 0, None]]");
+    assert_eq!(rows[0]["_positive_increments"], "[[0, 1, None], [None, 0, None], [0, 0, None]]");
     assert_eq!(rows[0]["_hcount"], "[4, 23, None]");
     assert_eq!(rows[0]["_positive_float"], "None");
 }

@@ -20,13 +20,13 @@ use crate::model::{HistogramSample, NativeHistogram, is_stale};
 /// The bucket counts of one side.
 struct SideLists {
     first: Lists<Int64Type>,
-    growth: NestedLists<Int64Type>,
+    increments: NestedLists<Int64Type>,
     float: NestedLists<Float64Type>,
 }
 
 impl SideLists {
     fn new() -> Self {
-        Self { first: Lists::new(), growth: NestedLists::new(), float: NestedLists::new() }
+        Self { first: Lists::new(), increments: NestedLists::new(), float: NestedLists::new() }
     }
 
     fn push(&mut self, float: bool, side: &Side, samples: &[HistogramSample], positive: bool) {
@@ -51,22 +51,22 @@ impl SideLists {
                 let first = bucket.iter().flatten().next().copied();
                 self.first.extend_nullable([first]);
                 let mut before = first.unwrap_or(0);
-                self.growth.push(bucket.iter().map(|count| {
-                    let growth = (*count)?.wrapping_sub(before);
-                    before = before.wrapping_add(growth);
-                    Some(growth)
+                self.increments.push(bucket.iter().map(|count| {
+                    let increment = (*count)?.wrapping_sub(before);
+                    before = before.wrapping_add(increment);
+                    Some(increment)
                 }));
             }
         }
         self.first.end_row(!float);
-        self.growth.end_row(!float);
+        self.increments.end_row(!float);
         self.float.end_row(float);
     }
 
-    fn finish(self, [first, growth, float]: [&str; 3]) -> Result<[ArrayRef; 3], ArrowError> {
+    fn finish(self, [first, increments, float]: [&str; 3]) -> Result<[ArrayRef; 3], ArrowError> {
         Ok([
             self.first.finish(number(first))?,
-            self.growth.finish(bucket_list(growth), bucket_element(growth))?,
+            self.increments.finish(bucket_list(increments), bucket_element(increments))?,
             self.float.finish(bucket_list(float), bucket_element(float))?,
         ])
     }
@@ -116,7 +116,7 @@ impl HistogramBuffer {
 
     /// Returns how many samples and bucket counts there are.
     pub(super) fn elements(&self) -> usize {
-        let buckets = |side: &SideLists| side.growth.elements() + side.float.elements();
+        let buckets = |side: &SideLists| side.increments.elements() + side.float.elements();
         self.ts.elements.len() + self.sides.iter().map(buckets).sum::<usize>()
     }
 

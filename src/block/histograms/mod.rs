@@ -4,7 +4,7 @@
 //!
 //! **Vocabulary**: the *layout* of a row is what its samples share: whole or fractional counts, schema, zero
 //! threshold, custom bounds and the *places* of buckets on both *sides* (positive, negative). A *bare* sample is a
-//! stale marker and nothing else: what Prometheus writes when a series ends. The *growth* of a bucket is the
+//! stale marker and nothing else: what Prometheus writes when a series ends. The *increment* of a bucket is the
 //! difference to its count one sample before.
 //!
 //! **Flow**: [`split_rows`] cuts a run into rows; [`HistogramBuffer`] turns their samples around, from buckets by

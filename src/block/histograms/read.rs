@@ -194,7 +194,7 @@ impl<'a> Row<'a> {
         elements(outer, self.row).map(bucket).collect()
     }
 
-    /// Returns absolute counts from first counts and growths.
+    /// Returns absolute counts from first counts and increments.
     fn whole_side(&self, side: usize) -> Option<SideCounts<i64>> {
         let firsts = Elements::<Int64Type>::required(&self.columns[at::SIDES[side]], self.row)?;
         let mut buckets = self.nested::<Int64Type>(at::SIDES[side] + 1)?;
@@ -203,9 +203,9 @@ impl<'a> Row<'a> {
         }
         for (bucket, first) in buckets.iter_mut().zip(firsts.values()) {
             let mut count = first.unwrap_or(0);
-            for growth in bucket.iter_mut().flatten() {
-                count = count.wrapping_add(*growth);
-                *growth = count;
+            for increment in bucket.iter_mut().flatten() {
+                count = count.wrapping_add(*increment);
+                *increment = count;
             }
         }
         SideCounts::new(self.spans(side)?, buckets, self.times.len)

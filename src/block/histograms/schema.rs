@@ -24,10 +24,10 @@ pub(super) const RESET_HINT: &str = "_reset_hint";
 pub(super) const WHOLE: [&str; 2] = ["_hcount", "_zero_count"];
 pub(super) const FRACTIONAL: [&str; 2] = ["_hcount_float", "_zero_count_float"];
 pub(super) const SUM: &str = "_sum";
-/// First counts, growths, and counts of float histograms; positive then negative.
+/// First counts, increments, and counts of float histograms; positive then negative.
 pub(super) const SIDES: [[&str; 3]; 2] = [
-    ["_positive_first", "_positive_growth", "_positive_float"],
-    ["_negative_first", "_negative_growth", "_negative_float"],
+    ["_positive_first", "_positive_increments", "_positive_float"],
+    ["_negative_first", "_negative_increments", "_negative_float"],
 ];
 
 /// Columns after the label columns and before the layout: rest, two times, two counts.
@@ -80,8 +80,8 @@ pub(in crate::block) fn fixed_columns() -> Vec<Field> {
     fields.extend([list(TS, false), list(ST, true), list(RESET_HINT, false)]);
     fields.extend([WHOLE[0], FRACTIONAL[0], WHOLE[1], FRACTIONAL[1]].map(|name| list(name, true)));
     fields.push(list(SUM, false));
-    for [first, growth, float] in SIDES {
-        fields.extend([list(first, true), nested(growth), nested(float)]);
+    for [first, increments, float] in SIDES {
+        fields.extend([list(first, true), nested(increments), nested(float)]);
     }
     fields
 }
@@ -100,7 +100,7 @@ fn nested_path(column: &str) -> ColumnPath {
 
 /// Returns how each column is encoded; `benches/engine` measures it.
 ///
-/// Counts grow by little, which DELTA_BINARY_PACKED sees. The growths of buckets are small numbers with hardly any
+/// Counts grow by little, which DELTA_BINARY_PACKED sees. The increments of buckets are small numbers with hardly any
 /// order: BYTE_STREAM_SPLIT leaves their upper bytes equal, and zstd codes the lowest one near its entropy.
 pub(super) fn writer_properties(
     label_columns: &[String],
@@ -110,8 +110,8 @@ pub(super) fn writer_properties(
     columns.extend(WHOLE.map(|name| (list_path(name), Encoding::DELTA_BINARY_PACKED, VALUE_PAGE_BYTES)));
     let split = |path| (path, Encoding::BYTE_STREAM_SPLIT, VALUE_PAGE_BYTES);
     columns.extend([ST, SUM].into_iter().chain(FRACTIONAL).map(list_path).map(split));
-    for [first, growth, float] in SIDES {
-        columns.extend([list_path(first), nested_path(growth), nested_path(float)].map(split));
+    for [first, increments, float] in SIDES {
+        columns.extend([list_path(first), nested_path(increments), nested_path(float)].map(split));
     }
     let properties = base_properties(label_columns, &[MIN_TIME, MAX_TIME], zstd_level)?;
     let encoded = columns.into_iter().fold(properties, |properties, (path, encoding, page_bytes)| {

@@ -67,12 +67,8 @@ fn bare(ts_ms: i64) -> HistogramSample {
     sample(ts_ms, Histogram { sum: STALE, ..Histogram::default() })
 }
 
-/// Each special case of the format once.
-pub(in crate::block) fn special_cases() -> Vec<HistogramRun> {
-    let run = |name: &str, histograms: Vec<HistogramSample>| HistogramRun {
-        labels: labels(&[("__name__", name), ("job", "a"), ("_private", "p")]),
-        histograms,
-    };
+/// Histograms with every field in use, one of each family and one with buckets of its own.
+fn full_histograms() -> (Histogram, Histogram, FloatHistogram) {
     let nan = f64::from_bits(0x7ff8_0000_dead_beef);
     let full = Histogram {
         counter_reset_hint: 2,
@@ -109,6 +105,16 @@ pub(in crate::block) fn special_cases() -> Vec<HistogramRun> {
         negative_buckets: vec![-0.0],
         custom_values: Vec::new(),
     };
+    (full, custom, float)
+}
+
+/// Each special case of the format once.
+pub(in crate::block) fn special_cases() -> Vec<HistogramRun> {
+    let run = |name: &str, histograms: Vec<HistogramSample>| HistogramRun {
+        labels: labels(&[("__name__", name), ("job", "a"), ("_private", "p")]),
+        histograms,
+    };
+    let (full, custom, float) = full_histograms();
     let mut started = at_places(1_000, &[1, 2]);
     started.start_ms = 500;
     let odd = |spans: Vec<Span>, buckets: Vec<i64>| Histogram {

@@ -28,10 +28,10 @@ pub(super) const HISTOGRAM_ROWS: RowsView = RowsView {
         ("_zero_count_float", "DOUBLE[]"),
         ("_sum", "DOUBLE[]"),
         ("_positive_first", "BIGINT[]"),
-        ("_positive_growth", "BIGINT[][]"),
+        ("_positive_increments", "BIGINT[][]"),
         ("_positive_float", "DOUBLE[][]"),
         ("_negative_first", "BIGINT[]"),
-        ("_negative_growth", "BIGINT[][]"),
+        ("_negative_increments", "BIGINT[][]"),
         ("_negative_float", "DOUBLE[][]"),
     ],
 };
@@ -56,8 +56,8 @@ fn places(side: &str) -> String {
 
 /// Returns the expression of a side's buckets in sample `_i`, by the numbers of buckets in `order`.
 fn buckets(side: &str, order: &str, lower: &str, upper: &str) -> String {
-    let present = format!("COALESCE(_{side}_growth[b][_i]::DOUBLE, _{side}_float[b][_i]) IS NOT NULL");
-    let whole = format!("(_{side}_first[b] + list_sum(_{side}_growth[b][1:_i]))::DOUBLE");
+    let present = format!("COALESCE(_{side}_increments[b][_i]::DOUBLE, _{side}_float[b][_i]) IS NOT NULL");
+    let whole = format!("(_{side}_first[b] + list_sum(_{side}_increments[b][1:_i]))::DOUBLE");
     format!(
         "list_transform(list_filter({order}, lambda b: {present}), lambda b: \
          {{'lower': {lower}, 'upper': {upper}, 'count': COALESCE(_{side}_float[b][_i], {whole})}})"

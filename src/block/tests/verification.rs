@@ -109,3 +109,51 @@ async fn a_footer_that_counts_wrong_is_found() {
         assert!(found.iter().any(|f| f.contains("footer")), "{key}: {found:?}");
     }
 }
+
+#[tokio::test]
+async fn what_was_written_of_the_other_kinds_verifies() {
+    use crate::block::{exemplars, histograms, metadata};
+    let (file, stats) = histograms::tests::write(histograms::tests::special_cases());
+    let checked = std::sync::atomic::AtomicU64::new(0);
+    let advance = |samples| {
+        checked.fetch_add(samples, std::sync::atomic::Ordering::Relaxed);
+    };
+    assert_eq!(open(&file).await.unwrap().verify(&advance).await.unwrap(), Vec::<String>::new());
+    assert_eq!(checked.into_inner(), stats.samples);
+    let (file, _) = exemplars::tests::write(exemplars::tests::special_cases());
+    let reader = ExemplarReader::open(Arc::new(file.clone()), cpu(), file.len() as u64).await.unwrap();
+    assert_eq!(reader.verify().await.unwrap(), Vec::<String>::new());
+    let (file, _) = metadata::tests::write(&metadata::tests::special_cases());
+    let reader = MetadataReader::open(Arc::new(file.clone()), cpu(), file.len() as u64).await.unwrap();
+    assert_eq!(reader.verify().await.unwrap(), Vec::<String>::new());
+}
+
+/// Replaces the value of a key of the footer by another of the same length.
+fn with_other_value(file: &Bytes, key: &str, value: u8, other: u8) -> Bytes {
+    let text = format!("perennial.{key}");
+    let at = file.windows(text.len()).position(|w| w == text.as_bytes()).unwrap() + text.len();
+    let mut bytes = file.to_vec();
+    let place = at + bytes[at..].iter().position(|b| *b == value).unwrap();
+    bytes[place] = other;
+    bytes.into()
+}
+
+#[tokio::test]
+async fn a_footer_that_counts_wrong_is_found_in_every_kind() {
+    use crate::block::{exemplars, histograms, metadata};
+    let (file, _) = histograms::tests::write(histograms::tests::special_cases());
+    let wrong = with_other_value(&file, "series", b'8', b'7');
+    let found = open(&wrong).await.unwrap().verify(&|_| ()).await.unwrap();
+    assert_eq!(found, ["the footer says 7 series, there are 8"]);
+    let (file, _) = exemplars::tests::write(exemplars::tests::special_cases());
+    let wrong = with_other_value(&file, "samples", b'4', b'5');
+    let reader = ExemplarReader::open(Arc::new(wrong.clone()), cpu(), wrong.len() as u64).await.unwrap();
+    assert_eq!(reader.verify().await.unwrap(), ["the footer says 5 entries, there are 4"]);
+    let (file, _) = metadata::tests::write(&metadata::tests::special_cases());
+    let wrong = with_other_value(&file, "max_time_ms", b'2', b'3');
+    let reader = MetadataReader::open(Arc::new(wrong.clone()), cpu(), wrong.len() as u64).await.unwrap();
+    assert_eq!(
+        reader.verify().await.unwrap(),
+        ["the footer's times are not those of its rows, -5 to 2000 ms"]
+    );
+}

@@ -273,6 +273,7 @@ impl Rig {
             cpu: cpu.clone(),
             clock: Arc::clone(&self.clock) as _,
             random: self.random.clone(),
+            written_metadata: WrittenMetadata::default(),
         };
         target.clear_pending().unwrap();
         let installed = Arc::clone(&view);
@@ -288,30 +289,8 @@ impl Rig {
         let timing = CutTiming { interval: Duration::from_secs(3_600), hand_over: self.hand_over };
         let ((requests, queue), stop) = (CutterRequests::channel(), Shutdown::new());
         let cutting = cutter.run(commands.clone(), timing, queue, stop.clone());
-        let ingest = IngestSettings {
-            max_age_ms: 7 * 86_400_000,
-            max_future_ms: 600_000,
-            body_bytes_max: BODY_BYTES_MAX,
-            in_flight_bytes_max: 16 << 20,
-            labels: Limits::default(),
-        };
-        let tenants = TenantSettings {
-            header: http::HeaderName::from_static("thanos-tenant"),
-            default_tenant: self.tenant.clone(),
-        };
-        let bound = GrowthBound { bytes_max: self.local_bytes_max, refusal: ErrorKind::Overloaded };
-        let growth = Growth::new(bound, Arc::clone(&local), &metrics);
-        tokio::spawn(growth.clone().watch(commands.clone(), stop.clone()));
-        let room = Room { memory: Memory::unlimited(), growth };
-        let clock = Arc::clone(&self.clock) as _;
-        let endpoint = WriteEndpoint::new(
-            (ingest, tenants, room),
-            Arc::clone(&heads),
-            commands.clone(),
-            cpu.clone(),
-            clock,
-            &metrics,
-        );
+        let parts = (Arc::clone(&heads), Arc::clone(&local), stop.clone());
+        let endpoint = self.endpoint(parts, &commands, &cpu, &metrics);
         let limits = (SelectLimits::NONE, ReadCache::in_memory(1 << 20));
         let view_of_reads = Some(Arc::clone(&view));
         let heads_of_node = Arc::clone(&heads);
@@ -332,6 +311,32 @@ impl Rig {
             commands,
             recoverer,
         }
+    }
+
+    fn endpoint(
+        &self,
+        (heads, local, stop): (Arc<Heads>, Arc<LocalBlocks>, Shutdown),
+        commands: &Commands,
+        cpu: &Cpu,
+        metrics: &Metrics,
+    ) -> WriteEndpoint {
+        let ingest = IngestSettings {
+            max_age_ms: 7 * 86_400_000,
+            max_future_ms: 600_000,
+            body_bytes_max: BODY_BYTES_MAX,
+            in_flight_bytes_max: 16 << 20,
+            labels: Limits::default(),
+        };
+        let tenants = TenantSettings {
+            header: http::HeaderName::from_static("thanos-tenant"),
+            default_tenant: self.tenant.clone(),
+        };
+        let bound = GrowthBound { bytes_max: self.local_bytes_max, refusal: ErrorKind::Overloaded };
+        let growth = Growth::new(bound, local, metrics);
+        tokio::spawn(growth.clone().watch(commands.clone(), stop));
+        let room = Room { memory: Memory::unlimited(), growth };
+        let clock = Arc::clone(&self.clock) as _;
+        WriteEndpoint::new((ingest, tenants, room), heads, commands.clone(), cpu.clone(), clock, metrics)
     }
 
     async fn open_disk(&self, dir: &std::path::Path, heads: &Arc<Heads>, cutter: &mut Cutter) -> Log {
@@ -428,6 +433,31 @@ impl Node {
             held.metadata.extend(head.metadata().into_iter().map(|entry| (entry.family, entry.metadata)));
         }
         held
+    }
+
+    /// Returns what can be read of heads and blocks.
+    pub(super) async fn readable(&self) -> Held {
+        let all = |_: &Labels| Some(Vec::new());
+        let mut held = Held::default();
+        let selections =
+            self.selector.select(&self.tenant, TimeRange::ALL, &all, Grouping::Merged).await.unwrap();
+        for selection in selections {
+            let wanted: Vec<usize> = (0..selection.len()).collect();
+            held.series.extend(selection.labels().cloned().zip(selection.read(&wanted).await.unwrap()));
+        }
+        for found in self.selector.exemplars(&self.tenant, TimeRange::ALL, &all).await.unwrap() {
+            let known = held.exemplars.entry(found.labels).or_default();
+            known.extend(found.exemplars);
+            normalize_exemplars(known);
+        }
+        let said = self.metadata().await.into_iter();
+        held.metadata.extend(said.map(|entry| (entry.family, entry.metadata)));
+        held
+    }
+
+    /// Returns the history of all metadata, of heads and blocks.
+    pub(super) async fn metadata(&self) -> Vec<MetadataEntry> {
+        self.selector.metadata(&self.tenant, None).await.unwrap()
     }
 
     /// Returns the bytes of the log's segments.

@@ -128,3 +128,53 @@ fn what_no_export_has_left_is_never_emptied() {
     fs::remove_file(partial.join("mine")).unwrap();
     drop(Target::create(&place).unwrap());
 }
+
+#[tokio::test]
+async fn histograms_go_into_the_blocks_of_their_slots_beside_floats() {
+    use std::sync::Arc;
+
+    use super::slots::SlotWriter;
+    use crate::model::{
+        FloatHistogram, Histogram, HistogramSample, Labels, NativeHistogram, Sample, SeriesData, Ulid,
+    };
+    use crate::runtime::Cpu;
+    use crate::select::{Grouping, SelectLimits, TsdbBlocks};
+
+    let folder = tempfile::tempdir().unwrap();
+    let native = |ts_ms: i64| {
+        let count = ts_ms as u64;
+        let whole = Histogram { count, zero_count: count, sum: -0.0, ..Histogram::default() };
+        let fractional = FloatHistogram { count: 0.5, zero_count: 0.5, ..FloatHistogram::default() };
+        let histogram = match ts_ms {
+            1_500.. => NativeHistogram::Float(Box::new(fractional)),
+            _ => NativeHistogram::Int(Box::new(whole)),
+        };
+        HistogramSample { ts_ms, start_ms: 5, histogram }
+    };
+    let data = SeriesData {
+        samples: [10, 20, 1_010].map(|ts_ms| Sample::new(ts_ms, ts_ms as f64)).to_vec(),
+        histograms: [15, 990, 1_200, 1_700].map(native).to_vec(),
+    };
+    let labels = Labels::from_pairs([("__name__", "mixed")]).unwrap();
+    let batch = vec![(labels, data.clone())];
+    let slots = [(range(0, 1_000), Ulid(1)), (range(1_000, 2_000), Ulid(2)), (range(2_000, 3_000), Ulid(3))];
+    let mut writer = SlotWriter::new(folder.path(), slots);
+    assert_eq!(writer.append(&batch).unwrap(), 7);
+    let blocks = writer.finish().unwrap();
+    assert_eq!(blocks.iter().map(|block| block.samples).collect::<Vec<_>>(), [4, 3], "no block is empty");
+
+    let cpu = Cpu::start(1).unwrap();
+    let tenant = TenantId::new("t").unwrap();
+    let limits = SelectLimits::NONE;
+    let opened = Arc::new(TsdbBlocks::open(folder.path()).unwrap());
+    let selector = Selector::over_directory(opened, (tenant.clone(), Labels::empty()), cpu, limits);
+    let all = |_: &Labels| Some(Vec::new());
+    let found = selector.select(&tenant, TimeRange::ALL, &all, Grouping::Merged).await.unwrap();
+    let read = &found[0].read(&[0]).await.unwrap()[0];
+    assert_eq!(read.samples, data.samples);
+    let content = |sample: &HistogramSample| (sample.ts_ms, sample.histogram.sum().to_bits());
+    assert_eq!(
+        read.histograms.iter().map(content).collect::<Vec<_>>(),
+        data.histograms.iter().map(content).collect::<Vec<_>>()
+    );
+}

@@ -126,7 +126,7 @@ impl Objects {
         reply(StatusCode::CREATED, Body::empty())
     }
 
-    /// Begins and ends uploads in parts. The parts are joined in the order of their numbers.
+    /// Begins and ends uploads in parts. The parts are joined in the order of their numbers, or of the list.
     fn finish(&self, name: &str, query: &HashMap<String, String>, body: &[u8]) -> Response {
         if query.contains_key("uploads") {
             let text = format!(
@@ -139,7 +139,13 @@ impl Objects {
         let mut parts = self.parts.lock().unwrap();
         let mut found: Vec<(String, Bytes)> =
             parts.extract_if(|(of, _), _| of == upload).map(|((_, part), bytes)| (part, bytes)).collect();
-        found.sort_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
+        match self.protocol {
+            Protocol::Gcs => found.sort_by_key(|(number, _)| number.parse::<u32>().unwrap()),
+            Protocol::Azure => {
+                let list = String::from_utf8_lossy(body).into_owned();
+                found.sort_by_key(|(id, _)| list.find(&format!(">{id}<")).unwrap());
+            }
+        }
         assert!(!found.is_empty() && !body.is_empty(), "an upload has parts and a list of them");
         let whole: Vec<Bytes> = found.into_iter().map(|(_, bytes)| bytes).collect();
         self.stored.lock().unwrap().insert(name.to_owned(), whole.concat().into());

@@ -72,6 +72,15 @@ struct SeriesResponse {
     batch: Option<Batch>,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct InfoResponse {
+    #[prost(message, repeated, tag = "1")]
+    label_sets: Vec<LabelSet>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LabelSet {}
+
 /// A client of one process.
 #[derive(Debug, Clone)]
 pub(crate) struct StoreApi {
@@ -167,6 +176,17 @@ impl StoreApi {
         .await
         .unwrap_or_else(|e| panic!("Series: {e:?}"));
         samples
+    }
+
+    /// Returns how many label sets the process tells of.
+    #[allow(dead_code, reason = "the bench uses it")]
+    pub(crate) async fn label_sets(&self) -> usize {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/thanos.info.Info/Info");
+        let codec = ProstCodec::<(), InfoResponse>::default();
+        let answer = grpc.unary(tonic::Request::new(()), path, codec).await;
+        answer.unwrap_or_else(|e| panic!("Info: {e:?}")).into_inner().label_sets.len()
     }
 
     async fn frames(
