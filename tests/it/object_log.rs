@@ -78,10 +78,13 @@ async fn acknowledged_samples_survive_kills_on_s3() {
     survive_kills(&setup, 4, "acknowledged_samples_survive_kills_on_s3").await;
 }
 
-/// Returns the objects of each epoch.
+/// Returns the objects of each epoch, without the staging files that a kill in the middle of a put leaves.
 fn entries_left(bucket: &Path) -> BTreeMap<String, usize> {
     let folders = std::fs::read_dir(bucket.join("log")).unwrap().map(|e| e.unwrap());
-    let count = |path: std::path::PathBuf| std::fs::read_dir(path).unwrap().count();
+    let is_object = |entry: &std::fs::DirEntry| !entry.file_name().to_string_lossy().contains('#');
+    let count = |path: std::path::PathBuf| {
+        std::fs::read_dir(path).unwrap().map(|e| e.unwrap()).filter(is_object).count()
+    };
     folders.map(|folder| (folder.file_name().to_string_lossy().into_owned(), count(folder.path()))).collect()
 }
 

@@ -330,8 +330,11 @@ async fn a_closed_log_leaves_seal_and_mark_for_a_day_and_then_nothing() {
     log.close().await.unwrap();
     assert_eq!(world.keys().await.len(), 1, "what blocks do not hold is not closed");
     let epoch = log.epoch();
-    log.release(epoch, 1).await.unwrap();
+    let gone = log.release(epoch, 1).await.unwrap().unwrap();
+    delete_entries(&world.bucket(), epoch, gone).await.unwrap();
+    log.beat().await.unwrap();
     log.close().await.unwrap();
+    assert_eq!(world.keys().await.len(), 2, "no heartbeat waits for somebody to look");
     let mut others = world.others("b");
     for (after_ms, expected, left) in [(61_000, Verdict::Sweep, 2), (86_340_000, Verdict::Remove, 0)] {
         world.clock.advance_ms(after_ms);

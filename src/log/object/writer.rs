@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::super::columns::{Declared, LABELS_BYTES_MAX, encode_group};
 use super::super::frame::FrameEncoder;
 use super::super::{LogError, TenantWrite};
+use super::dead::delete_entries;
 use super::format::{EXTERNAL_BYTES_MAX, NAME_BYTES_MAX, ObjectHeader, ObjectKind, decode_object};
 use crate::bucket::{Bucket, Created, ObjectKey};
 use crate::model::{Labels, Ulid};
@@ -386,12 +387,15 @@ impl ObjectLog {
         if self.last_seq == 0 || self.released < self.last_filled {
             return Ok(());
         }
+        let empty = self.released + 1..=self.last_seq;
         self.released = self.last_seq;
-        match self.create_end(ObjectKind::Seal, self.last_seq + 1).await? {
-            Created::Stored => self.create_end(ObjectKind::Released, self.last_seq + 2).await.map(drop),
+        if let Created::Conflict(_) = self.create_end(ObjectKind::Seal, self.last_seq + 1).await? {
             // An entry that landed late, or somebody else's seal: whoever finds the epoch dead knows what to do.
-            Created::Conflict(_) => Ok(()),
+            return Ok(());
         }
+        self.create_end(ObjectKind::Released, self.last_seq + 2).await?;
+        // What is left: the entry that released the others, and heartbeats.
+        delete_entries(&self.bucket, self.epoch, empty).await
     }
 
     async fn create_end(&self, kind: ObjectKind, seq: u64) -> Result<Created, LogError> {
