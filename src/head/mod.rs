@@ -41,4 +41,5 @@ mod tests;
 
 pub use heads::Heads;
 pub use series::{APPEND_PARTS, Head, HeadSeries};
+pub use symbols::RowCursor;
 pub use table::SeriesLookup;

@@ -17,9 +17,18 @@ pub(super) struct SymbolIndex {
     texts: Vec<Box<str>>,
     by_text: HashTable<(u32, u32)>,
     text_bytes: usize,
-    /// Rows in pages that never move.
+    /// Rows in pages, in the order of their coming.
     pages: Vec<Vec<u8>>,
     by_row: HashTable<(u32, u32)>,
+}
+
+/// Where the next row is expected.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RowCursor(u32);
+
+/// Returns over how many places a row with so many bytes of symbols reaches.
+fn places(symbol_bytes: usize) -> u32 {
+    ((ROW_HEAD_BYTES + symbol_bytes) / ROW_ALIGN) as u32
 }
 
 /// A hash of which 32 bits are kept.
@@ -57,12 +66,28 @@ impl SymbolIndex {
         Some(number)
     }
 
-    /// Returns the series whose symbols have these numbers, four bytes each.
+    /// Returns the series whose symbols have these numbers, four bytes each. Senders repeat their series in the order in
+    /// which they first sent them, and rows stand in that order: the row behind the one found last is tried first.
     #[inline]
-    pub(super) fn series(&self, row: &[u8]) -> Option<u32> {
+    pub(super) fn series(&self, row: &[u8], cursor: &mut RowCursor) -> Option<u32> {
+        if let Some((series, found)) = self.row(cursor.0)
+            && found == row
+        {
+            cursor.0 += places(row.len());
+            return Some(series);
+        }
+        let (series, place) = self.find(row)?;
+        cursor.0 = place + places(row.len());
+        Some(series)
+    }
+
+    /// Returns the series of a row, and where the row stands.
+    fn find(&self, row: &[u8]) -> Option<(u32, u32)> {
         let kept = short_hash(row);
-        let same = |entry: &(u32, u32)| entry.0 == kept && self.row(entry.1).1 == row;
-        self.by_row.find(spread(kept), same).map(|entry| self.row(entry.1).0)
+        let same =
+            |entry: &(u32, u32)| entry.0 == kept && self.row(entry.1).is_some_and(|found| found.1 == row);
+        let place = self.by_row.find(spread(kept), same)?.1;
+        Some((self.row(place)?.0, place))
     }
 
     /// Remembers by which symbols a series was sent. Where numbers have run out it is not: it is found by its labels.
@@ -72,7 +97,7 @@ impl SymbolIndex {
             let Some(number) = self.find_or_insert_symbol(text) else { return };
             row.extend_from_slice(&number.to_le_bytes());
         }
-        if self.series(&row).is_some() || row.len() + ROW_HEAD_BYTES > PAGE_BYTES {
+        if self.find(&row).is_some() || row.len() + ROW_HEAD_BYTES > PAGE_BYTES {
             return;
         }
         let needed = row.len() + ROW_HEAD_BYTES;
@@ -93,11 +118,12 @@ impl SymbolIndex {
 
     /// Returns the series of a row and the numbers of its symbols.
     #[inline]
-    fn row(&self, place: u32) -> (u32, &[u8]) {
+    fn row(&self, place: u32) -> Option<(u32, &[u8])> {
         let at = place as usize * ROW_ALIGN;
-        let rest = &self.pages[at / PAGE_BYTES][at % PAGE_BYTES..];
-        let number = |at: usize| u32::from_le_bytes([rest[at], rest[at + 1], rest[at + 2], rest[at + 3]]);
-        (number(0), &rest[ROW_HEAD_BYTES..ROW_HEAD_BYTES + number(4) as usize])
+        let rest = self.pages.get(at / PAGE_BYTES)?.get(at % PAGE_BYTES..)?;
+        let (series, rest) = rest.split_first_chunk::<4>()?;
+        let (bytes, rest) = rest.split_first_chunk::<4>()?;
+        Some((u32::from_le_bytes(*series), rest.get(..u32::from_le_bytes(*bytes) as usize)?))
     }
 
     /// Estimates the memory held, in bytes.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashTable;
 
-use super::symbols::{SymbolIndex, short_hash, spread};
+use super::symbols::{RowCursor, SymbolIndex, short_hash, spread};
 use crate::model::Labels;
 
 /// What a label set takes beside its bytes: two counters, a pointer, its places in the index and in the list of its
@@ -89,10 +89,11 @@ impl SeriesLookup<'_> {
         self.0.symbols.symbol(text)
     }
 
-    /// Returns the number of the series that was sent with the symbols of these numbers, four bytes each.
+    /// Returns the number of the series that was sent with the symbols of these numbers, four bytes each; `cursor` is
+    /// the same for all look-ups of a request.
     #[inline]
     #[must_use]
-    pub fn by_symbols(&self, row: &[u8]) -> Option<u32> {
-        self.0.symbols.series(row)
+    pub fn by_symbols(&self, row: &[u8], cursor: &mut RowCursor) -> Option<u32> {
+        self.0.symbols.series(row, cursor)
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::batch::{Parts, Tally};
 use super::settings::IngestSettings;
-use crate::head::{Head, SeriesLookup};
+use crate::head::{Head, RowCursor, SeriesLookup};
 use crate::log::{LoggedExemplar, LoggedHistogram, LoggedSample};
 use crate::model::{Labels, TimeRange, format_duration_ms};
 use crate::wire::remote_write::{
@@ -51,6 +51,7 @@ struct Places {
 struct SymbolNumbers {
     numbers: Vec<u32>,
     row: Vec<u8>,
+    cursor: RowCursor,
 }
 
 impl SymbolNumbers {
@@ -60,19 +61,23 @@ impl SymbolNumbers {
         if self.numbers.is_empty() {
             self.numbers.resize(labels.symbol_count(), NOT_ASKED);
         }
-        self.row.clear();
-        for reference in labels.references() {
+        let references = labels.references();
+        self.row.resize(references.len() * size_of::<u32>(), 0);
+        for (place, reference) in self.row.chunks_exact_mut(size_of::<u32>()).zip(references) {
             let mut number = self.numbers[*reference as usize];
-            if number == NOT_ASKED {
-                number = labels.symbol(*reference).and_then(|text| lookup.symbol(text)).unwrap_or(UNKNOWN);
-                self.numbers[*reference as usize] = number;
+            if number >= UNKNOWN {
+                if number == NOT_ASKED {
+                    let symbol = labels.symbol(*reference);
+                    number = symbol.and_then(|text| lookup.symbol(text)).unwrap_or(UNKNOWN);
+                    self.numbers[*reference as usize] = number;
+                }
+                if number == UNKNOWN {
+                    return None;
+                }
             }
-            if number == UNKNOWN {
-                return None;
-            }
-            self.row.extend_from_slice(&number.to_le_bytes());
+            place.copy_from_slice(&number.to_le_bytes());
         }
-        lookup.by_symbols(&self.row)
+        lookup.by_symbols(&self.row, &mut self.cursor)
     }
 }
 

@@ -63,8 +63,20 @@ impl<'a> Cursor<'a> {
                 self.at += 1;
                 Ok(u64::from(*byte))
             }
-            _ => self.long_varint(),
+            Some(low) => match self.bytes.get(self.at + 1) {
+                Some(high) if *high < 0x80 => {
+                    self.at += 2;
+                    Ok(u64::from(*low & 0x7F) | (u64::from(*high) << 7))
+                }
+                _ => self.long_varint(),
+            },
+            None => self.long_varint(),
         }
+    }
+
+    #[inline]
+    pub(super) const fn remaining(&self) -> usize {
+        self.bytes.len() - self.at
     }
 
     #[inline]

@@ -8,6 +8,8 @@ use crate::model::{LabelError, Labels, METRIC_NAME};
 use crate::wire::error::{Malformed, WireError};
 use crate::wire::protobuf::Cursor;
 
+const NO_SYMBOL: &str = "a label refers to a symbol that the request does not have";
+
 /// A symbol; `None` where it is not UTF-8, which refuses the series that use it and no others.
 type Symbol<'a> = Option<&'a str>;
 
@@ -103,8 +105,26 @@ impl References {
         self.sent = 0;
     }
 
+    /// Reads the references of a packed field.
     #[inline]
     pub(super) fn read_packed(&mut self, mut packed: Cursor<'_>, symbols: usize) -> Result<(), Malformed> {
+        // A reference takes a byte at least: what fits as bytes fits as references, and is checked once.
+        if packed.remaining() <= self.kept_max.saturating_sub(self.kept.len()) {
+            let (first, mut greatest) = (self.kept.len(), 0);
+            self.kept.reserve(packed.remaining());
+            while !packed.is_done() {
+                let reference = packed.varint()?;
+                greatest = greatest.max(reference);
+                self.kept.push(reference as u32);
+            }
+            self.sent += (self.kept.len() - first) as u64;
+            return if greatest < symbols as u64 || self.kept.len() == first {
+                Ok(())
+            } else {
+                self.kept.truncate(first);
+                Err(packed.refuse(NO_SYMBOL))
+            };
+        }
         while !packed.is_done() {
             self.read(&mut packed, symbols)?;
         }
@@ -115,7 +135,7 @@ impl References {
     pub(super) fn read(&mut self, at: &mut Cursor<'_>, symbols: usize) -> Result<(), Malformed> {
         let reference = at.varint()?;
         if reference >= symbols as u64 {
-            return Err(at.refuse("a label refers to a symbol that the request does not have"));
+            return Err(at.refuse(NO_SYMBOL));
         }
         if self.kept.len() < self.kept_max {
             self.kept.push(reference as u32);
