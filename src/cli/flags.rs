@@ -473,7 +473,10 @@ impl IngestArgs {
         }
         let is_label = |name: &String| self.labels.iter().any(|(own, _)| own == name);
         for name in self.replica_labels.iter().filter(|name| !is_label(name)) {
-            tracing::info!(name, "no --label has the name of --receive.replica-label, senders have to give it");
+            tracing::info!(
+                name,
+                "no --label has the name of --receive.replica-label, senders have to give it"
+            );
         }
         Labels::from_pairs(self.labels.iter().map(|(n, v)| (n, v))).map_err(|e| invalid(e.to_string()))
     }

@@ -60,7 +60,7 @@ async fn open_disk(base: &Base, parts: &WriteParts<'_>) -> Result<OpenedLog, Fai
         milliseconds = base.clock.monotonic_ms() - started_ms,
         "replayed the log"
     );
-    Ok(OpenedLog { log: Log::Disk(log), cutter, recoverer })
+    Ok(OpenedLog { log: Log::Disk(Box::new(log)), cutter, recoverer })
 }
 
 async fn open_object(base: &Base, parts: &WriteParts<'_>) -> Result<OpenedLog, Failure> {

@@ -11,7 +11,7 @@ use crate::model::Ulid;
 #[derive(Debug)]
 pub enum Log {
     /// Segments in a directory.
-    Disk(DiskLog),
+    Disk(Box<DiskLog>),
     /// Objects in the bucket.
     Object(Box<ObjectLog>),
 }

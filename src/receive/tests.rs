@@ -460,7 +460,7 @@ async fn beyond_the_bound_on_the_disk_writes_are_refused_until_the_bucket_takes_
         }
         taken += 1;
         assert!(taken < 2_000, "the bound is never reached");
-        if taken % 20 == 0 {
+        if taken.rem_euclid(20) == 0 {
             tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         }
     };

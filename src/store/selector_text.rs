@@ -149,7 +149,7 @@ impl<'a> Parser<'a> {
 
     /// Steps past the next `end`; nothing that holds it stands before.
     pub(super) fn skip_past(&mut self, end: char) -> Result<(), SelectorError> {
-        while let Some((_, c)) = self.chars.next() {
+        for (_, c) in self.chars.by_ref() {
             if c == end {
                 return Ok(());
             }

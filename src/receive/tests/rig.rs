@@ -346,7 +346,7 @@ impl Rig {
         let bucket_away = self.store.away.load(Ordering::SeqCst);
         let settings = RecoverSettings { head_bytes_max: self.head_bytes_max, bucket_away };
         recover(segments, heads, cutter, &mut log, settings).await.unwrap();
-        Log::Disk(log)
+        Log::Disk(Box::new(log))
     }
 
     async fn open_object(

@@ -92,7 +92,7 @@ impl Folder {
 
     /// Returns the extent that holds a range, with its bytes.
     pub(super) async fn get(&self, id: Ulid, range: &Range<u64>) -> Option<(Range<u64>, Bytes)> {
-        let (extent, ()) = self.files().get(id, range).map(|(extent, ())| (extent, ()))?;
+        let (extent, ()) = self.files().get(id, range)?;
         let path = self.path.join(file_name(id, &extent));
         let read = tokio::fs::read(&path).await;
         let opened = match read {

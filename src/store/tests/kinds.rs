@@ -136,10 +136,8 @@ fn ints(values: impl IntoIterator<Item = Histogram>) -> Vec<NativeHistogram> {
 
 /// One series that turns from floats to histograms and back, and series of each kind alone.
 fn histograms() -> (Vec<Producer>, Kinds) {
-    let series = vec![
-        run(&[("__name__", "mixed")], 0..5, |s| s as f64),
-        run(&[("__name__", "mixed")], 400..403, |_| 7.0),
-    ];
+    let series =
+        [run(&[("__name__", "mixed")], 0..5, |s| s as f64), run(&[("__name__", "mixed")], 400..403, |_| 7.0)];
     let mut joined = series[0].clone();
     joined.samples.extend(series[1].samples.iter().copied());
     let producers = vec![Producer {

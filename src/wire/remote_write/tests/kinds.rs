@@ -77,7 +77,7 @@ fn a_reset_hint_that_nobody_defined_means_unknown() {
 fn the_start_timestamp_of_a_histogram_is_a_field_of_2_0_only() {
     let message = WireHistogram { start_timestamp: 5, ..WireHistogram::from(&histogram()) };
     assert_eq!(
-        read(Protocol::V1, &v1_series(&[message.clone()], &[])).unwrap().0[0].histograms,
+        read(Protocol::V1, &v1_series(std::slice::from_ref(&message), &[])).unwrap().0[0].histograms,
         [histogram()]
     );
     let table = [field(4, b""), field(4, b"a"), field(4, b"1")].concat();

@@ -103,14 +103,14 @@ fn v2_request(series: &[Made]) -> RequestV2 {
         symbols.len() as u32 - 1
     };
     let timeseries = series.iter().map(|made| TimeSeriesV2 {
-        labels_refs: made.pairs.iter().flat_map(|(n, v)| [n, v]).map(|text| place(text)).collect(),
+        labels_refs: made.pairs.iter().flat_map(|(n, v)| [n, v]).map(&mut place).collect(),
         samples: made.wire_samples(),
         histograms: made.histograms.iter().map(WireHistogram::from).collect(),
         exemplars: made
             .exemplars
             .iter()
             .map(|e| WireExemplarV2 {
-                labels_refs: e.labels.iter().flat_map(|(n, v)| [n, v]).map(|text| place(text)).collect(),
+                labels_refs: e.labels.iter().flat_map(|(n, v)| [n, v]).map(&mut place).collect(),
                 value: Some(e.value),
                 timestamp: e.ts_ms,
             })

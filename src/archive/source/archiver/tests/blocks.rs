@@ -1,3 +1,5 @@
+use futures::future::BoxFuture;
+
 use super::rig::Rig;
 use super::*;
 use crate::archive::BlockState;
@@ -15,12 +17,14 @@ fn stored(base: &Base, n: u128) -> Vec<Ulid> {
     state(base, n).stored.iter().map(|stored| stored.id).collect()
 }
 
-async fn started(rig: &Rig) -> (Archiver, rig::Server) {
-    let mut server = rig.server();
-    server.scrapes(2);
-    let mut archiver = rig.archiver().await;
-    rig.turns(&mut archiver, 2).await;
-    (archiver, server)
+fn started(rig: &Rig) -> BoxFuture<'_, (Archiver, rig::Server)> {
+    Box::pin(async {
+        let mut server = rig.server();
+        server.scrapes(2);
+        let mut archiver = rig.archiver().await;
+        rig.turns(&mut archiver, 2).await;
+        (archiver, server)
+    })
 }
 
 #[tokio::test]

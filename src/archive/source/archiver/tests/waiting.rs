@@ -9,12 +9,14 @@ async fn keep(rig: &Rig, opening: &mut Opening, seconds: usize) {
     }
 }
 
-async fn archived_once(rig: &Rig) -> Server {
-    let mut server = rig.server();
-    server.scrapes(2);
-    let mut archiver = rig.archiver().await;
-    rig.turns(&mut archiver, 2).await;
-    server
+fn archived_once(rig: &Rig) -> futures::future::BoxFuture<'_, Server> {
+    Box::pin(async {
+        let mut server = rig.server();
+        server.scrapes(2);
+        let mut archiver = rig.archiver().await;
+        rig.turns(&mut archiver, 2).await;
+        server
+    })
 }
 
 #[tokio::test]
