@@ -58,6 +58,16 @@ fn open_file(id: Ulid, extent: &Range<u64>, file: Vec<u8>) -> Option<Bytes> {
     whole.then_some(bytes)
 }
 
+/// Removes a file, which another process may have done before.
+fn remove(path: &Path) {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "cannot remove a file of the read cache");
+        }
+        _ => {}
+    }
+}
+
 impl Folder {
     /// Opens a folder. Files of an earlier process count as used in the order in which they were written.
     pub(super) fn open(path: &Path, bytes_max: u64, instruments: Instruments) -> io::Result<Self> {
@@ -67,22 +77,24 @@ impl Folder {
             let file = file?;
             let name = file.file_name();
             let Some(name) = name.to_str() else { continue };
-            if name.ends_with(UNFINISHED) {
-                std::fs::remove_file(file.path())?;
-            } else if let Some((id, range)) = parse_name(name) {
-                let metadata = file.metadata()?;
-                if metadata.len() == range.end - range.start + CHECKSUM_BYTES as u64 {
-                    found.push((metadata.modified()?, id, range));
-                } else {
-                    std::fs::remove_file(file.path())?;
+            let Some((id, range)) = parse_name(name) else {
+                if name.ends_with(UNFINISHED) {
+                    remove(&file.path());
                 }
+                continue;
+            };
+            match file.metadata().and_then(|metadata| Ok((metadata.len(), metadata.modified()?))) {
+                Ok((bytes, modified)) if bytes == range.end - range.start + CHECKSUM_BYTES as u64 => {
+                    found.push((modified, id, range));
+                }
+                _ => remove(&file.path()),
             }
         }
         found.sort_by_key(|(modified, ..)| *modified);
         let mut files = Extents::new(bytes_max);
         for (_, id, range) in found {
             for (id, gone, ()) in files.insert(id, range, ()) {
-                std::fs::remove_file(path.join(file_name(id, &gone)))?;
+                remove(&path.join(file_name(id, &gone)));
             }
         }
         instruments.set_disk_bytes(files.bytes());
@@ -104,7 +116,7 @@ impl Folder {
         };
         if opened.is_none() {
             self.files().remove(id, extent.start);
-            self.remove_file(&path).await;
+            remove(&path);
         }
         opened.map(|bytes| (extent, bytes))
     }
@@ -116,7 +128,7 @@ impl Folder {
         }
         let path = self.path.join(file_name(id, &range));
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
-        let unfinished = self.path.join(format!("{number}{UNFINISHED}"));
+        let unfinished = self.path.join(format!("{}-{number}{UNFINISHED}", std::process::id()));
         let file = [bytes.as_ref(), &checksum(id, range.start, bytes)].concat();
         let written = async {
             tokio::fs::write(&unfinished, file).await?;
@@ -124,7 +136,7 @@ impl Folder {
         };
         if let Err(error) = written.await {
             tracing::warn!(path = %path.display(), %error, "cannot write to the read cache");
-            self.remove_file(&unfinished).await;
+            remove(&unfinished);
             return;
         }
         let gone = {
@@ -134,16 +146,7 @@ impl Folder {
             gone
         };
         for (id, gone, ()) in gone {
-            self.remove_file(&self.path.join(file_name(id, &gone))).await;
-        }
-    }
-
-    async fn remove_file(&self, path: &Path) {
-        match tokio::fs::remove_file(path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "cannot remove a file of the read cache");
-            }
-            _ => {}
+            remove(&self.path.join(file_name(id, &gone)));
         }
     }
 
