@@ -23,7 +23,7 @@ pub(crate) struct Buckets {
 
 impl Buckets {
     pub(crate) fn open(folder: &Path) -> Self {
-        let config = BucketConfig::filesystem(folder.to_owned());
+        let config = BucketConfig::filesystem(folder);
         let bucket = Bucket::open(&config, &Metrics::new()).unwrap();
         let (clock, random): (Arc<dyn Clock>, Random) = (SystemClock::new(), random_from_seed(4));
         let catalogs = Catalogs::new(bucket.clone(), clock, random.clone(), CatalogSettings::default());

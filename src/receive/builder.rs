@@ -62,7 +62,7 @@ impl SymbolNumbers {
             self.numbers.resize(labels.symbol_count(), NOT_ASKED);
         }
         let references = labels.references();
-        self.row.resize(references.len() * size_of::<u32>(), 0);
+        self.row.resize(size_of_val(references), 0);
         for (place, reference) in self.row.chunks_exact_mut(size_of::<u32>()).zip(references) {
             let mut number = self.numbers[*reference as usize];
             if number >= UNKNOWN {

@@ -103,7 +103,7 @@ fn v2_request(series: &[Made]) -> RequestV2 {
         symbols.len() as u32 - 1
     };
     let timeseries = series.iter().map(|made| TimeSeriesV2 {
-        labels_refs: made.pairs.iter().flat_map(|(n, v)| [n, v]).map(&mut place).collect(),
+        labels_refs: made.pairs.iter().flat_map(|(n, v)| [n, v]).map(|text| place(text)).collect(),
         samples: made.wire_samples(),
         histograms: made.histograms.iter().map(WireHistogram::from).collect(),
         exemplars: made

@@ -203,16 +203,18 @@ async fn blocks_as_of(rig: &Rig, at_ms: i64) -> Vec<Ulid> {
 }
 
 /// Two blocks from the hour before, archived.
-async fn two_old_blocks(rig: &Rig) -> (Archiver, rig::Server) {
-    let mut server = rig.server();
-    for n in [1, 2] {
-        server.block(id(n), 1, &[id(n)], 10);
-        server.date_block(id(n), rig::START_MS - HOUR_MS);
-    }
-    server.scrapes(2);
-    let mut archiver = rig.archiver().await;
-    rig.turns(&mut archiver, 12).await;
-    (archiver, server)
+fn two_old_blocks(rig: &Rig) -> BoxFuture<'_, (Archiver, rig::Server)> {
+    Box::pin(async {
+        let mut server = rig.server();
+        for n in [1, 2] {
+            server.block(id(n), 1, &[id(n)], 10);
+            server.date_block(id(n), rig::START_MS - HOUR_MS);
+        }
+        server.scrapes(2);
+        let mut archiver = rig.archiver().await;
+        rig.turns(&mut archiver, 12).await;
+        (archiver, server)
+    })
 }
 
 #[tokio::test]
