@@ -1,0 +1,3 @@
+//! Development.
+#[path = "../it/sim/mod.rs"]
+mod sim;
