@@ -25,6 +25,7 @@ mod restore_serve;
 mod roles;
 mod rollback;
 mod senders;
+mod sim;
 mod several;
 mod support;
 mod tidy;
