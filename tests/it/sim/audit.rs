@@ -59,7 +59,9 @@ impl Auditor {
                 }
                 ObjectKey::LogEntry { epoch, seq } => epochs.entry(epoch).or_default().push(seq),
                 key => {
-                    tenants.extend(key.tenant().filter(|t| !tenants.contains_key(*t)).map(|t| (t.clone(), vec![])));
+                    tenants.extend(
+                        key.tenant().filter(|t| !tenants.contains_key(*t)).map(|t| (t.clone(), vec![])),
+                    );
                 }
             }
         }
@@ -162,7 +164,8 @@ impl Auditor {
         let mut named = BTreeSet::new();
         for (tenant, seen) in &self.tenants {
             let path = |version: u64| Path::from(ObjectKey::catalog_version(tenant, version).to_string());
-            let kept: Vec<u64> = seen.versions.keys().copied().filter(|v| objects.contains_key(&path(*v))).collect();
+            let kept: Vec<u64> =
+                seen.versions.keys().copied().filter(|v| objects.contains_key(&path(*v))).collect();
             for pair in kept.windows(2) {
                 let replaced_ms = self.store.stored_at_ms(&path(pair[1])).unwrap();
                 if replaced_ms < self.store.now_ms() - history_ms - age_ms {

@@ -170,7 +170,9 @@ impl Run {
             7 => pause(node, world, world.millis(100, 60_000)),
             8 => {
                 let most = if world.chance(20) { 6 * 3_600_000 } else { 120_000 };
-                node.set_clock_off_by(i64::try_from(world.below(2 * most)).unwrap() - i64::try_from(most).unwrap());
+                node.set_clock_off_by(
+                    i64::try_from(world.below(2 * most)).unwrap() - i64::try_from(most).unwrap(),
+                );
             }
             9 => node.link.cut_off_for(world.millis(1_000, 400_000)),
             10 => nodes.iter().for_each(|node| node.link.cut_off_for(Duration::from_secs(200))),

@@ -84,11 +84,8 @@ impl Cluster {
             return Err(format!("{} of {asked} processes answer", answers.len()));
         }
         for answer in &answers {
-            let own = if answer.has_own_blocks() {
-                promises.kept_by(answer.serving.bit)
-            } else {
-                Expected::new()
-            };
+            let own =
+                if answer.has_own_blocks() { promises.kept_by(answer.serving.bit) } else { Expected::new() };
             self.compare(tenant, &own, &answer.read.series, &answer.node.name)?;
         }
         let keepers = match strictness {
@@ -115,7 +112,8 @@ impl Cluster {
     /// Asks all receivers and, unless all of them must answer, one of the stores.
     async fn ask(&self, tenant: &TenantId, strictness: Strictness) -> Vec<Answer> {
         let only = self.world.below(self.stores.len() as u64);
-        let stores = (0..).zip(&self.stores).filter(|(i, _)| strictness != Strictness::UnderFaults || *i == only);
+        let stores =
+            (0..).zip(&self.stores).filter(|(i, _)| strictness != Strictness::UnderFaults || *i == only);
         let asked = self.receivers.iter().chain(stores.map(|(_, store)| store)).map(|node| async move {
             let serving = node.serving()?;
             let read = node.read(&serving, tenant).await?;
@@ -135,7 +133,9 @@ fn keepers(answers: &[Answer]) -> Receivers {
             let since_ready = store.read.knows_commits_until(answer.serving.ready());
             since_ready && handed_over.is_none_or(|moment| store.read.knows_commits_until(moment))
         };
-        if answer.has_own_blocks() || answers.iter().any(|other| other.node.role == Role::Store && knows_all(other)) {
+        if answer.has_own_blocks()
+            || answers.iter().any(|other| other.node.role == Role::Store && knows_all(other))
+        {
             bits |= answer.serving.bit;
         }
     }

@@ -317,7 +317,9 @@ impl LogFile for SimFile {
         let full = state.full;
         let outcome = self.disk.step(&mut state, "write", &path);
         let (written, outcome) = match outcome {
-            Ok(()) if full => (self.disk.world.below(bytes.len() as u64), Err(io::Error::from_raw_os_error(28))),
+            Ok(()) if full => {
+                (self.disk.world.below(bytes.len() as u64), Err(io::Error::from_raw_os_error(28)))
+            }
             Ok(()) => (bytes.len() as u64, Ok(())),
             Err((error, true)) => (self.disk.world.below(bytes.len() as u64 + 1), Err(error)),
             Err((error, false)) => (0, Err(error)),

@@ -286,7 +286,8 @@ impl Link {
         let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
         let bytes = found.bytes().await?;
         let part = bytes.slice(..usize::try_from(self.world.below(bytes.len() as u64 + 1)).unwrap());
-        self.world.note(&self.who, format_args!("store: {path} is cut off at {} of {}", part.len(), bytes.len()));
+        self.world
+            .note(&self.who, format_args!("store: {path} is cut off at {} of {}", part.len(), bytes.len()));
         let mut chunks: Vec<Result<Bytes>> = vec![Ok(part)];
         if self.world.chance(50) {
             chunks.push(Err(broken("the body broke off")));
@@ -333,11 +334,7 @@ impl ObjectStore for Link {
         }
     }
 
-    async fn put_multipart_opts(
-        &self,
-        _: &Path,
-        _: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         unreachable!("no object of a simulation is that large")
     }
 

@@ -126,7 +126,8 @@ impl World {
         let trace = self.trace();
         let mut text = trace.violation.clone()?;
         let seed = self.seed;
-        write!(text, "\nreplay: PERENNIAL_SIM_SEED={seed} cargo test --features failpoints --test it sim::").ok()?;
+        write!(text, "\nreplay: PERENNIAL_SIM_SEED={seed} cargo test --features failpoints --test it sim::")
+            .ok()?;
         write!(text, "\n(PERENNIAL_SIM_TRACE=1 prints everything; these are the last lines)").ok()?;
         trace.last.iter().for_each(|line| {
             let _ = write!(text, "\n{line}");

@@ -13,10 +13,10 @@ use super::super::world::SimClock;
 use super::{LogChoice, Node, Pace, READ_TIMEOUT, REFRESH, Role, Serving};
 
 use perennial::bucket::Bucket;
-use perennial::catalog::{CatalogSettings, Catalogs, tenants};
+use perennial::catalog::{Catalogs, tenants};
 use perennial::head::Heads;
-use perennial::log::object::{ObjectLog, ObjectLogSettings, OwnEpoch};
-use perennial::log::{DiskLog, Log, LogSettings};
+use perennial::log::object::{ObjectLog, OwnEpoch};
+use perennial::log::{DiskLog, Log};
 use perennial::model::{ErrorKind, Labels, TenantId, error_chain};
 use perennial::receive::*;
 use perennial::runtime::{Clock, Cpu, Memory, Metrics, Random, Shutdown};
@@ -134,7 +134,12 @@ impl Node {
         }
     }
 
-    fn target(&self, base: &Base, (name, local): (&str, &Arc<LocalBlocks>), bucket_away: bool) -> BlockTarget {
+    fn target(
+        &self,
+        base: &Base,
+        (name, local): (&str, &Arc<LocalBlocks>),
+        bucket_away: bool,
+    ) -> BlockTarget {
         BlockTarget {
             catalogs: Arc::clone(&base.catalogs),
             pending_dir: self.disk.pending_dir(),
@@ -276,7 +281,7 @@ struct Base {
 impl Base {
     fn selector(&self, heads: Option<(Arc<Heads>, Labels)>, view: Option<Arc<CatalogView>>) -> Selector {
         // No room to keep blocks open: the cache tidies up when the machine's clock says so.
-        let limits = (SelectLimits { series_max: 0, samples_max: 0 }, ReadCache::in_memory(0));
+        let limits = (SelectLimits { series_max: 0, samples_max: 0, bytes_max: 0 }, ReadCache::in_memory(0));
         Selector::new(heads, view, self.bucket.clone(), self.cpu.clone(), limits)
     }
 
@@ -289,7 +294,11 @@ impl Base {
         }
     }
 
-    fn endpoint(&self, (heads, local): (&Arc<Heads>, &Arc<LocalBlocks>), commands: Commands) -> WriteEndpoint {
+    fn endpoint(
+        &self,
+        (heads, local): (&Arc<Heads>, &Arc<LocalBlocks>),
+        commands: Commands,
+    ) -> WriteEndpoint {
         let ingest = IngestSettings {
             max_age_ms: 7 * 86_400_000,
             max_future_ms: 86_400_000,
