@@ -286,7 +286,8 @@ impl LogFiles for SimFiles {
         let folders = fs::read_dir(dir)?.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
         state.durable_folders.extend(folders);
         if !state.lies {
-            state.names.retain(|(of, _)| of != dir);
+            // A folder that was removed takes the names in it along, once its parent is synced.
+            state.names.retain(|(of, _)| of != dir && (of.parent() != Some(dir) || of.exists()));
         }
         Ok(())
     }

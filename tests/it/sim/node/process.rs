@@ -242,6 +242,7 @@ impl Node {
     /// A log that does not open after a crash has lost what was acknowledged.
     fn log_refused(&self, reason: &str) -> String {
         if !self.gate().is_some_and(|gate| gate.is_dead()) {
+            let reason = reason.replace(&self.disk.log_dir().display().to_string(), "log");
             self.world.violate(format_args!("the log of {} does not open: {reason}", self.name));
         }
         reason.to_owned()
