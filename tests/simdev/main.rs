@@ -1,3 +1,0 @@
-//! Development.
-#[path = "../it/sim/mod.rs"]
-mod sim;
