@@ -85,6 +85,13 @@ impl Bucket {
         Self::assemble(store, Patience::LOCAL, HedgeSettings::OFF, made)
     }
 
+    /// Wraps a store that behaves like one behind a network: requests are tried again, and reads hedged.
+    #[cfg(any(test, feature = "failpoints"))]
+    #[must_use]
+    pub fn from_remote_store(store: Arc<dyn ObjectStore>, random: Random) -> Self {
+        Self::assemble(store, Patience::REMOTE, HedgeSettings::DEFAULT, (Instruments::default(), random))
+    }
+
     pub(super) fn assemble(
         store: Arc<dyn ObjectStore>,
         patience: Patience,

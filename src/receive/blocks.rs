@@ -1,20 +1,24 @@
 //! From a frozen head to committed blocks.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ulid::Ulid;
 
 use super::pending::CreateProbe;
 use super::written_metadata::{Said, WrittenMetadata};
 use crate::block::{BlockError, HashingWriter};
-use crate::bucket::{BucketError, ObjectKey};
+use crate::bucket::{BucketError, Created, ObjectKey};
 use crate::catalog::{BlockEntry, CatalogError, Catalogs, CoverChange, Snapshot};
 use crate::model::{BlockKind, ErrorKind, Labels, TenantId};
 use crate::runtime::{Clock, Cpu, CpuError, Random, crash_point};
 use crate::select::LocalBlocks;
+
+/// A block file up to this size is read once, so that the bytes that were compared are those that are stored.
+const BLOCK_BYTES_HELD_MAX: u64 = 8 << 20;
 
 /// Why a head did not become blocks yet.
 #[derive(Debug, thiserror::Error)]
@@ -131,19 +135,33 @@ impl BlockTarget {
         std::fs::create_dir_all(&self.pending_dir).map_err(failed)
     }
 
-    /// Compares a block file with what was written: its samples leave the log once it is committed.
-    async fn check_file(&self, block: &PendingBlock) -> Result<(), CutError> {
+    /// Stores a block file after comparing it with what was written: its samples leave the log once it is committed.
+    async fn upload(&self, key: &ObjectKey, block: &PendingBlock) -> Result<(), CutError> {
         let (path, wanted) = (block.path.clone(), block.entry.sha256.clone());
         let failed = |source| CutError::File { path: block.path.clone(), source };
-        let hashed = self.cpu.run(move || -> io::Result<String> {
+        let small = block.entry.size_bytes <= BLOCK_BYTES_HELD_MAX;
+        let read = self.cpu.run(move || -> io::Result<(Vec<u8>, String)> {
+            let (mut file, mut held) = (File::open(&path)?, Vec::new());
             let mut hash = HashingWriter::new(io::sink());
-            io::copy(&mut File::open(&path)?, &mut hash)?;
-            Ok(hash.finish().2)
+            if small {
+                file.read_to_end(&mut held)?;
+                hash.write_all(&held)?;
+            } else {
+                io::copy(&mut file, &mut hash)?;
+            }
+            Ok((held, hash.finish().2))
         });
-        if hashed.await?.map_err(failed)? == wanted {
-            Ok(())
-        } else {
-            Err(CutError::Changed(block.path.clone()))
+        let (held, sha256) = read.await?.map_err(failed)?;
+        if sha256 != wanted {
+            return Err(CutError::Changed(block.path.clone()));
+        }
+        let bucket = self.catalogs.bucket();
+        if !small {
+            return Ok(bucket.create_from_file(key, &block.path).await?);
+        }
+        match bucket.create(key, Bytes::from(held)).await? {
+            Created::Stored => Ok(()),
+            Created::Conflict(_) => Err(BucketError::Occupied { key: key.to_string() }.into()),
         }
     }
 
@@ -156,9 +174,7 @@ impl BlockTarget {
     ) -> Result<Arc<Snapshot>, CutError> {
         self.probe.pass(self.catalogs.bucket(), &self.random).await?;
         for block in &pending.blocks {
-            self.check_file(block).await?;
-            let key = ObjectKey::block(tenant, block.entry.id);
-            self.catalogs.bucket().create_from_file(&key, &block.path).await?;
+            self.upload(&ObjectKey::block(tenant, block.entry.id), block).await?;
             crash_point("cut.after_upload");
         }
         let catalog = self.catalogs.of(tenant);

@@ -177,6 +177,7 @@ impl Cutter {
             let retry_at = tokio::time::Instant::now() + retry;
             let mut asked = None;
             tokio::select! {
+                biased;
                 () = shutdown.wait() => break,
                 Some(request) = requests.0.recv() => asked = Some(request),
                 () = tokio::time::sleep_until(next_cut) => {}

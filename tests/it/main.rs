@@ -26,6 +26,7 @@ mod roles;
 mod rollback;
 mod senders;
 mod several;
+mod sim;
 mod support;
 mod tidy;
 mod wal;
