@@ -1,5 +1,9 @@
 pub(crate) mod made;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::tests::made::{any_float, any_histogram};
 use super::*;
 
 #[test]
@@ -71,4 +75,50 @@ fn tenant_names_are_safe_path_segments() {
 fn raw_windows_are_aligned_before_the_epoch_too() {
     assert_eq!(TimeRange::raw_window(-1), TimeRange { start_ms: -RAW_WINDOW_MS, end_ms: 0 });
     assert_eq!(TimeRange::raw_window(0).start_ms, 0);
+}
+
+/// Runs of one series around the end of a raw window and at the ends of time.
+fn any_runs() -> impl Strategy<Value = Vec<SeriesData>> {
+    let times =
+        prop_oneof![8 => RAW_WINDOW_MS - 40..RAW_WINDOW_MS + 40, 1 => Just(i64::MIN), 1 => Just(i64::MAX)];
+    let floats = vec((times.clone(), any_float()), 0..12);
+    let run = (floats, vec(any_histogram(times), 0..4)).prop_map(|(floats, histograms)| {
+        let samples = floats.into_iter().map(|(ts_ms, value)| Sample::new(ts_ms, value)).collect();
+        let (mut samples, mut histograms): (Vec<Sample>, _) = (samples, histograms);
+        normalize_samples(&mut samples);
+        normalize_histograms(&mut histograms);
+        SeriesData::merge(vec![SeriesData { samples, histograms }])
+    });
+    vec(run, 0..5)
+}
+
+fn times_of(data: &SeriesData) -> Vec<i64> {
+    let times = data.samples.iter().map(|s| s.ts_ms).chain(data.histograms.iter().map(|h| h.ts_ms));
+    let mut times: Vec<i64> = times.collect();
+    times.sort_unstable();
+    times
+}
+
+proptest! {
+    #[test]
+    fn parts_hold_what_a_merge_holds_and_follow_each_other_within_raw_windows(runs in any_runs()) {
+        let parts = SeriesData::merge_apart(runs.clone());
+        for part in &parts {
+            let window = TimeRange::raw_window(times_of(part)[0]);
+            let inside = |ts_ms: &i64| window.contains(*ts_ms) || window.end_ms == i64::MAX;
+            prop_assert!(times_of(part).iter().all(inside), "{part:?}");
+        }
+        let times: Vec<i64> = parts.iter().flat_map(times_of).collect();
+        prop_assert!(times.is_sorted());
+        prop_assert_eq!(SeriesData::join(parts), SeriesData::merge(runs));
+    }
+}
+
+#[test]
+fn a_part_does_not_depend_on_what_follows_it() {
+    let run = |times: std::ops::Range<i64>| {
+        SeriesData::floats(times.map(|ts_ms| Sample::new(ts_ms, 1.0)).collect())
+    };
+    let parts = SeriesData::merge_apart(vec![run(20..30), run(0..10), run(25..40)]);
+    assert_eq!(parts, [run(0..10), run(20..40)], "sources that overlap are one part");
 }

@@ -164,6 +164,14 @@ impl Selection {
     /// # Errors
     /// Blocks that cannot be read.
     pub async fn read(&self, wanted: &[usize]) -> Result<Vec<SeriesData>, SelectError> {
+        Ok(self.read_apart(wanted).await?.into_iter().map(SeriesData::join).collect())
+    }
+
+    /// Reads as [`Self::read`] does, each series in the parts that [`SeriesData::merge_apart`] leaves.
+    ///
+    /// # Errors
+    /// Blocks that cannot be read.
+    pub async fn read_apart(&self, wanted: &[usize]) -> Result<Vec<Vec<SeriesData>>, SelectError> {
         let cpu = self.cpu();
         let mut by_source: BTreeMap<u32, Vec<(u32, usize)>> = BTreeMap::new();
         for (slot, series) in wanted.iter().enumerate() {
@@ -218,11 +226,23 @@ impl OpenSource {
     }
 }
 
-fn merge_runs(runs: Vec<Vec<(usize, SeriesData)>>, slots: usize, range: TimeRange) -> Vec<SeriesData> {
-    let mut by_slot: Vec<Vec<SeriesData>> = (0..slots).map(|_| Vec::new()).collect();
-    for (slot, mut run) in runs.into_iter().flatten() {
-        run.clip(range);
-        by_slot[slot].push(run);
+/// Merges what each source holds of each series, sources in turn; one may hold a series in several rows.
+fn merge_runs(
+    sources: Vec<Vec<(usize, SeriesData)>>,
+    slots: usize,
+    range: TimeRange,
+) -> Vec<Vec<SeriesData>> {
+    let mut by_slot: Vec<Vec<(usize, Vec<SeriesData>)>> = (0..slots).map(|_| Vec::new()).collect();
+    for (source, runs) in sources.into_iter().enumerate() {
+        for (slot, mut run) in runs {
+            run.clip(range);
+            match by_slot[slot].last_mut() {
+                Some((last, rows)) if *last == source => rows.push(run),
+                _ => by_slot[slot].push((source, vec![run])),
+            }
+        }
     }
-    by_slot.into_iter().map(SeriesData::merge).collect()
+    let of_source = |(_, rows): (usize, Vec<SeriesData>)| SeriesData::merge(rows);
+    let merge = |runs: Vec<_>| SeriesData::merge_apart(runs.into_iter().map(of_source).collect());
+    by_slot.into_iter().map(merge).collect()
 }

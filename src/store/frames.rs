@@ -12,16 +12,19 @@ use crate::wire::{ChunkKind, WireChunk};
 /// next one.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
-/// Replaces what is in `chunks` by everything that a series holds.
+/// Replaces what is in `chunks` by everything that a series holds. Each part has chunks of its own.
 pub(super) fn encode_chunks(
     chunks: &mut SampleChunks,
     labels: &Labels,
-    data: &SeriesData,
+    parts: &[SeriesData],
 ) -> Result<(), StoreError> {
     chunks.clear();
-    let encoded = chunks.push_all(&data.samples, &data.histograms);
-    encoded.map_err(|source| StoreError::Chunk { labels: labels.to_string(), source })?;
-    chunks.finish();
+    for part in parts {
+        let encoded = chunks.push_all(&part.samples, &part.histograms);
+        encoded.map_err(|source| StoreError::Chunk { labels: labels.to_string(), source })?;
+        chunks.finish();
+        chunks.forget_previous();
+    }
     Ok(())
 }
 
@@ -89,13 +92,13 @@ impl FrameEncoder {
     }
 
     /// Appends a series with its chunks; one without samples is left out.
-    fn push_series(&mut self, labels: &Labels, data: &SeriesData) -> Result<(), StoreError> {
-        if data.is_empty() || !self.admit(labels) {
+    fn push_series(&mut self, labels: &Labels, parts: &[SeriesData]) -> Result<(), StoreError> {
+        if parts.is_empty() || !self.admit(labels) {
             return Ok(());
         }
-        self.samples += data.len() as u64;
+        self.samples += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let mut chunks = std::mem::take(&mut self.chunks);
-        encode_chunks(&mut chunks, labels, data)?;
+        encode_chunks(&mut chunks, labels, parts)?;
         let bytes_per_chunk = chunks.byte_len() / chunks.len().max(1) + 1;
         let at_once = (FRAME_BYTES_MAX / bytes_per_chunk).max(1);
         for start in (0..chunks.len()).step_by(at_once) {
@@ -135,7 +138,7 @@ impl Encode for FrameEncoder {
     type Messages = Vec<SeriesResponse>;
 
     fn encode(&mut self, batch: &Batch) -> Result<Vec<SeriesResponse>, StoreError> {
-        batch.iter().try_for_each(|(labels, data)| self.push_series(labels, data))?;
+        batch.iter().try_for_each(|(labels, parts)| self.push_series(labels, parts))?;
         Ok(self.take())
     }
 

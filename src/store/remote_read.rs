@@ -18,7 +18,7 @@ use super::parameters::{Form, Hiding};
 use super::pump::{Encode, Sink, pump};
 use super::reads::{Deadline, Place, SERIES_BYTES, Shared};
 use super::series_list::{Batch, BatchReader, SeriesList};
-use crate::model::{Labels, SeriesData};
+use crate::model::Labels;
 use crate::runtime::MemoryReservation;
 use crate::tsdb::chunk::SampleChunks;
 use crate::wire::remote_read::{
@@ -178,16 +178,16 @@ impl SamplesBuilder {
     fn with_label_sets(mut self, list: &SeriesList) -> Self {
         let mut sets: Vec<&Labels> = (0..list.len()).map(|index| list.labels(index)).collect();
         sets.dedup();
-        sets.iter().for_each(|labels| self.answer.push_series(labels, &SeriesData::default()));
+        sets.iter().for_each(|labels| self.answer.push_series(labels, &[]));
         self.series += sets.len() as u64;
         self
     }
 
     fn with_batch(mut self, batch: &Batch) -> Self {
-        for (labels, data) in batch.iter().filter(|(_, data)| !data.is_empty()) {
-            self.answer.push_series(labels, data);
+        for (labels, parts) in batch.iter().filter(|(_, parts)| !parts.is_empty()) {
+            self.answer.push_series(labels, parts);
             self.series += 1;
-            self.samples += data.len() as u64;
+            self.samples += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         }
         self
     }
@@ -207,11 +207,11 @@ impl Encode for ChunkFrames {
 
     fn encode(&mut self, batch: &Batch) -> Result<Bytes, StoreError> {
         let mut out = Vec::new();
-        for (labels, data) in batch.iter().filter(|(_, data)| !data.is_empty()) {
-            encode_chunks(&mut self.chunks, labels, data)?;
+        for (labels, parts) in batch.iter().filter(|(_, parts)| !parts.is_empty()) {
+            encode_chunks(&mut self.chunks, labels, parts)?;
             encode_frames(self.query, labels, self.chunks.iter().map(wire_chunk), &mut out);
             self.series += 1;
-            self.samples += data.len() as u64;
+            self.samples += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         }
         Ok(Bytes::from(out))
     }

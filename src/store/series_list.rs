@@ -106,10 +106,9 @@ impl SeriesList {
             slots.push(slot);
         }
         let asked = wanted.iter().zip(&self.selections).filter(|((indexes, _), _)| !indexes.is_empty());
-        let reads = asked.map(|((indexes, _), selection)| selection.read(indexes)).collect::<Vec<_>>();
+        let reads = asked.map(|((indexes, _), selection)| selection.read_apart(indexes)).collect::<Vec<_>>();
         let runs = futures::future::try_join_all(reads).await?;
-        let mut answer: Batch =
-            self.series[batch].iter().map(|s| (s.labels.clone(), SeriesData::default())).collect();
+        let mut answer: Batch = self.series[batch].iter().map(|s| (s.labels.clone(), Vec::new())).collect();
         let slots = wanted.into_iter().map(|(_, slots)| slots).filter(|slots| !slots.is_empty());
         for (slots, runs) in slots.zip(runs) {
             for (slot, run) in slots.into_iter().zip(runs) {
@@ -129,11 +128,11 @@ fn merge_equal(batch: Batch) -> Batch {
     let mut groups: Vec<(Labels, Vec<SeriesData>)> = Vec::with_capacity(batch.len());
     for (labels, data) in batch {
         match groups.last_mut() {
-            Some((last, runs)) if *last == labels => runs.push(data),
-            _ => groups.push((labels, vec![data])),
+            Some((last, runs)) if *last == labels => runs.extend(data),
+            _ => groups.push((labels, data)),
         }
     }
-    groups.into_iter().map(|(labels, runs)| (labels, SeriesData::merge(runs))).collect()
+    groups.into_iter().map(|(labels, runs)| (labels, SeriesData::merge_apart(runs))).collect()
 }
 
 /// Reads a list batch by batch.
@@ -144,8 +143,9 @@ pub(super) struct BatchReader {
     series_max: usize,
 }
 
-/// Some series of a list with their samples; a series may have none within the range.
-pub(super) type Batch = Vec<(Labels, SeriesData)>;
+/// Some series of a list with their samples, in parts that follow each other in time; a series may have none within
+/// the range.
+pub(super) type Batch = Vec<(Labels, Vec<SeriesData>)>;
 
 impl BatchReader {
     /// Starts at the first series. `series_max` bounds a batch for answers that end early; 0 for no bound.

@@ -186,11 +186,11 @@ pub struct SamplesAnswer {
 }
 
 impl SamplesAnswer {
-    /// Appends a series to the open query's result.
-    pub fn push_series(&mut self, labels: &Labels, data: &SeriesData) {
+    /// Appends a series to the open query's result, with its samples in parts that follow each other in time.
+    pub fn push_series(&mut self, labels: &Labels, parts: &[SeriesData]) {
         self.series.clear();
         self.series.extend_from_slice(labels.as_bytes());
-        for Sample { ts_ms, value, .. } in &data.samples {
+        for Sample { ts_ms, value, .. } in parts.iter().flat_map(|part| &part.samples) {
             let ts = *ts_ms as u64;
             // Sample {1 value, 2 timestamp} as field 2 of a series: at most 9 + 11 bytes.
             self.series.extend_from_slice(&[0x12, 10 + encoded_len_varint(ts) as u8, 0x09]);
@@ -198,7 +198,7 @@ impl SamplesAnswer {
             self.series.push(0x10);
             encode_varint(ts, &mut self.series);
         }
-        for sample in &data.histograms {
+        for sample in parts.iter().flat_map(|part| &part.histograms) {
             put_field(&mut self.series, 0x22, &histogram::encode(sample));
         }
         put_field(&mut self.query, 0x0A, &self.series);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{LabelPairs, Perennial, Series, Setup, label_pairs, now_ms};
+use crate::support::{LabelPairs, Perennial, RemoteWrite, Series, Setup, label_pairs, now_ms};
 
 const REFRESH: &str = "--catalog.refresh=200ms";
 const SERIES: u32 = 5;
@@ -19,7 +19,7 @@ fn labels(number: u32) -> LabelPairs {
 
 /// Writes to one receiver until told to stop; a request that fails is sent again, as senders do.
 async fn write(url: String, numbers: Vec<u32>, book: Book, stop: Arc<std::sync::atomic::AtomicBool>) {
-    let sender = crate::support::RemoteWrite::new(&url);
+    let sender = RemoteWrite::new(&url);
     let mut last_ms = 0;
     while !stop.load(std::sync::atomic::Ordering::SeqCst) {
         let ts_ms = now_ms().max(last_ms + 1);
@@ -126,4 +126,39 @@ async fn receivers_and_stores_together_show_every_sample_once_at_every_moment() 
     for one in running {
         one.kill();
     }
+}
+
+/// Thanos Query takes equal chunks for one; between unequal ones that overlap its deduplication drops samples.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_and_a_store_send_equal_chunks_of_what_both_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = format!("{{type: FILESYSTEM, config: {{directory: {}}}}}", folder.path().display());
+    // What was committed stays in the receiver for two refreshes and the time of a query.
+    let flags = ["--query.timeout=5m", "--head.cut-interval=1h"];
+    let receiver = Setup::role("receive").bucket(&bucket).flags(&flags);
+    let perennial = receiver.start().await;
+    let sender = RemoteWrite::new(&receiver.write_url());
+    let start_ms = now_ms() - 3_600_000;
+    let send = async |steps: std::ops::Range<i64>| {
+        let samples =
+            |number: u32| steps.clone().map(move |step| (start_ms + step * 1_000, u64::from(number)));
+        let series = |number| Series { labels: labels(number), samples: samples(number).collect() };
+        assert_eq!(sender.send(&(0..SERIES).map(series).collect::<Vec<_>>()).await.unwrap().status, 204);
+    };
+    send(0..150).await;
+    perennial.flush().await;
+    send(150..170).await;
+    perennial.flush().await;
+    send(170..200).await;
+    let store = Setup::role("store").bucket(&bucket);
+    let other = store.start().await;
+    // From the middle of a chunk on, as a query would.
+    for from_ms in [start_ms, start_ms + 70_000, start_ms + 160_000] {
+        let fresh = receiver.store_api().await.chunks(from_ms, start_ms + 199_000).await;
+        let stored = store.store_api().await.chunks(from_ms, start_ms + 199_000).await;
+        assert!(!stored.is_empty() && stored.is_subset(&fresh), "{stored:?}\nis not all in\n{fresh:?}");
+        assert!(stored.len() < fresh.len(), "the newest samples are in the receiver alone");
+    }
+    perennial.kill();
+    other.kill();
 }

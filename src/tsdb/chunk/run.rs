@@ -162,7 +162,7 @@ impl SampleChunks {
     }
 
     /// Lets the next chunk stand for itself, because something else stands before it.
-    pub(in crate::tsdb) fn forget_previous(&mut self) {
+    pub fn forget_previous(&mut self) {
         self.last = None;
     }
 

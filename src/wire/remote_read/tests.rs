@@ -103,8 +103,8 @@ fn samples_answers_decode_to_what_was_put_in() {
     let mut answer = SamplesAnswer::default();
     let samples = times.into_iter().zip(values).map(|(ts_ms, value)| Sample::new(ts_ms, value));
     let data = SeriesData { samples: samples.collect(), histograms: histograms() };
-    answer.push_series(&labels, &data);
-    answer.push_series(&Labels::empty(), &SeriesData::default());
+    answer.push_series(&labels, std::slice::from_ref(&data));
+    answer.push_series(&Labels::empty(), &[]);
     answer.end_query();
     answer.end_query();
     let read = messages::ReadResponse::decode(answer.finish().as_slice()).unwrap();

@@ -1,5 +1,7 @@
 //! A StoreAPI client with messages of its own, as `thanos query` would ask.
 
+use std::collections::BTreeSet;
+
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::client::Grpc;
@@ -9,7 +11,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::chunk::decode_xor;
 use super::remote_read::{LabelMessage, MatcherMessage, pairs};
-use super::samples::SampleSet;
+use super::samples::{LabelPairs, SampleSet};
 
 // The batch size that Thanos Query 0.42 always asks for.
 const BATCH: i64 = 64;
@@ -154,6 +156,28 @@ impl StoreApi {
         .await?;
         set.series.retain(|_, samples| !samples.is_empty());
         Ok(set)
+    }
+
+    /// Returns every chunk that reaches into `[start, end]`, as it came: its series, encoding and bytes.
+    pub(crate) async fn chunks(&self, start_ms: i64, end_ms: i64) -> BTreeSet<(LabelPairs, i32, Vec<u8>)> {
+        let request = SeriesRequest {
+            min_ms: start_ms,
+            max_ms: end_ms,
+            matchers: vec![MatcherMessage::new((2, "__name__", ".+"))],
+            without_replica_labels: Vec::new(),
+            batch: BATCH,
+        };
+        let mut chunks = BTreeSet::new();
+        self.frames(request, |frame| {
+            for series in frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series)) {
+                let labels = pairs(series.labels);
+                let raw = series.chunks.into_iter().filter_map(|chunk| chunk.raw);
+                chunks.extend(raw.map(|raw| (labels.clone(), raw.encoding, raw.data.to_vec())));
+            }
+        })
+        .await
+        .unwrap_or_else(|e| panic!("Series: {e:?}"));
+        chunks
     }
 
     /// Asks for everything inside `[start, end]` and only counts the samples that the chunks say they hold.
