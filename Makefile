@@ -36,11 +36,11 @@ lint: test-tools
 test: lint ## Everything: format, lints, dependencies, unit and integration tests with real peers
 	PERENNIAL_REQUIRE_PEERS=1 cargo test --locked --features failpoints -- --test-threads=$(TEST_THREADS)
 
-soak: test-tools ## Kill the processes 200 and 100 times, scrape for ten minutes, restore to 50 times, simulate 1,000 seeds
-	PERENNIAL_REQUIRE_PEERS=1 PERENNIAL_KILL_CYCLES=200 PERENNIAL_SCRAPE_SECONDS=600 \
+soak: test-tools ## Kill the processes 200 and 100 times, scrape for ten minutes, restore to 50 times, take the store away for minutes, simulate 1,000 seeds
+	PERENNIAL_REQUIRE_PEERS=1 PERENNIAL_KILL_CYCLES=200 PERENNIAL_SCRAPE_SECONDS=600 PERENNIAL_OUTAGE_SECONDS=240 \
 	  PERENNIAL_ARCHIVER_KILLS=100 PERENNIAL_RESTORE_TIMES=50 PERENNIAL_RESTORE_STRIDE=1 PERENNIAL_SCENE_SECONDS=300 \
 	  cargo test --locked --features failpoints --test it -- --nocapture --test-threads=$(TEST_THREADS) \
-	    kill:: peers:: archive:: restore::
+	    kill:: peers:: archive:: restore:: faults::
 	PERENNIAL_SIM_SEEDS=1000 cargo test --locked --features failpoints --test it -- --nocapture sim::acknowledged
 
 bench: test-tools ## The table of docs/benchmarks.md, with the peers in the same run
