@@ -131,7 +131,7 @@ fn bytes_per_sample(block: &BlockEntry) -> f64 {
 }
 
 /// Returns the number of samples; exemplars and metadata are none.
-fn samples_of(block: &BlockEntry) -> u64 {
+pub(super) fn samples_of(block: &BlockEntry) -> u64 {
     match block.kind {
         BlockKind::Samples | BlockKind::Histograms => block.samples,
         _ => 0,

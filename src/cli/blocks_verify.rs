@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::blocks::{Live, live_blocks};
+use super::blocks::{Live, live_blocks, samples_of};
 use super::compose::Base;
 use super::flags::{CommonArgs, Output};
 use super::{Failure, print_line};
@@ -85,7 +85,7 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), Failure> {
         }
         report.blocks += 1;
         report.bytes += live.block.size_bytes;
-        report.samples += live.block.samples;
+        report.samples += samples_of(&live.block);
     }
     bar.finish_and_clear();
     match args.output {
