@@ -33,7 +33,7 @@ lint: test-tools
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	$(CARGO_DENY) check --hide-inclusion-graph bans licenses
 
-test: lint ## Everything: format, lints, dependencies, unit and integration tests with real peers
+test: lint ## Everything: format, lints, dependencies, unit and integration tests with real peers, 50 simulated seeds
 	PERENNIAL_REQUIRE_PEERS=1 cargo test --locked --features failpoints -- --test-threads=$(TEST_THREADS)
 
 soak: test-tools ## Kill the processes 200 and 100 times, scrape for ten minutes, restore to 50 times, take the store away for minutes, simulate 1,000 seeds
@@ -46,5 +46,5 @@ soak: test-tools ## Kill the processes 200 and 100 times, scrape for ten minutes
 bench: test-tools ## The table of docs/benchmarks.md, with the peers in the same run
 	cargo bench --locked --profile figures --bench engine
 
-fuzz: ## cargo-fuzz on every decoder, FUZZ_SECONDS each (needs a nightly toolchain and cargo-fuzz)
+fuzz: ## Run cargo-fuzz on every decoder, FUZZ_SECONDS each (needs a nightly toolchain and cargo-fuzz)
 	fuzz/run.sh

@@ -136,7 +136,7 @@ pub(super) struct CommonArgs {
     /// How log lines look.
     #[arg(long = "log.format", default_value = "logfmt", value_name = "FORMAT")]
     pub(super) log_format: LogFormat,
-    /// Where local state lies: log, pending blocks and, by default, the bucket.
+    /// Where local state lies: log, pending blocks, read cache and, by default, the bucket.
     #[arg(long = "data-dir", default_value = "./data", value_name = "DIR")]
     pub(super) data_dir: PathBuf,
     /// Object storage as Thanos' YAML (`type`, `config`, `prefix`). Default: FILESYSTEM in <data-dir>/bucket.

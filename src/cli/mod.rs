@@ -105,7 +105,7 @@ perennial standalone --objstore.config-file bucket.yml --label 'cluster=\"eu-1\"
     /// Brings an archived Prometheus back to any second, and verifies data directories.
     #[command(subcommand)]
     Restore(restore::RestoreCommand),
-    /// Prints SQL that creates the views `samples` and `rollup` over the newest catalog version.
+    /// Prints SQL that creates views over the newest catalog version, of samples, histograms, exemplars and metadata.
     SqlView(sql_view::SqlViewArgs),
 }
 
