@@ -66,7 +66,8 @@ pub(crate) async fn replay(table: &mut Table) {
     let mut theirs = None;
     if program("prometheus").is_some() {
         // With blocks of two hours it would have written most of the data as blocks, and would not replay it.
-        let mut server = TsdbServer::new(TsdbOptions { block_seconds: Some(6 * 3_600), ..TsdbOptions::default() });
+        let mut server =
+            TsdbServer::new(TsdbOptions { block_seconds: Some(6 * 3_600), ..TsdbOptions::default() });
         server.start().await;
         for pass in &passes {
             send(pass, &server.url("/api/v1/write")).await;

@@ -40,6 +40,7 @@ mod table;
 mod tests;
 
 pub use heads::Heads;
-pub use series::{APPEND_PARTS, Head, HeadSeries};
+pub use series::{Head, HeadSeries};
+pub use shard::HeadPart;
 pub use symbols::RowCursor;
 pub use table::SeriesLookup;

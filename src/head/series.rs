@@ -5,12 +5,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashMap;
 
-use super::shard::{SHARDS, Shard, place};
+use super::shard::{HeadPart, SHARDS, Shard, place};
 use super::table::{SeriesLookup, SeriesTable};
 use crate::model::{Exemplar, HistogramSample, Labels, MetadataEntry, Sample, TenantId, normalize_metadata};
-
-/// How many parts of a head can be appended to at the same time.
-pub const APPEND_PARTS: usize = 2;
 
 /// A series that a query selected.
 #[derive(Debug, Clone)]
@@ -148,29 +145,29 @@ impl Head {
     }
 
     /// Appends float samples of series that [`Head::resolve`] numbered.
-    pub fn append(&self, samples: impl IntoIterator<Item = (u32, Sample)>) {
+    pub fn append<'a>(&self, samples: impl IntoIterator<Item = (u32, &'a Sample)>) {
         let known = self.series_count();
         let mut shards: [_; SHARDS] = std::array::from_fn(|shard| self.write_shard(shard, known));
         let mut count = 0;
         for (series, sample) in samples {
             let (shard, place) = place(series);
-            shards[shard].push(place, sample);
+            shards[shard].push(place, *sample);
             count += 1;
         }
         self.sample_count.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Appends those of the samples whose series belong to one of the [`APPEND_PARTS`], so that threads can share the
-    /// work of one run of samples.
-    pub fn append_part(&self, part: usize, samples: impl IntoIterator<Item = (u32, Sample)>) {
+    /// Appends those of the samples whose series belong to a part of the head, so that threads can share the work of
+    /// one run of samples.
+    pub fn append_part<'a>(&self, part: HeadPart, samples: impl IntoIterator<Item = (u32, &'a Sample)>) {
         let known = self.series_count();
-        let mut shards: [_; SHARDS / APPEND_PARTS] =
-            std::array::from_fn(|i| self.write_shard(part + i * APPEND_PARTS, known));
+        let mut shards: [_; SHARDS] =
+            std::array::from_fn(|shard| part.has(shard).then(|| self.write_shard(shard, known)));
         let mut count = 0;
         for (series, sample) in samples {
             let (shard, place) = place(series);
-            if shard % APPEND_PARTS == part {
-                shards[shard / APPEND_PARTS].push(place, sample);
+            if let Some(shard) = &mut shards[shard] {
+                shard.push(place, *sample);
                 count += 1;
             }
         }

@@ -17,6 +17,34 @@ pub(super) const fn place(series: u32) -> (usize, usize) {
     (series as usize % SHARDS, series as usize / SHARDS)
 }
 
+/// A part of a head's series, by their shards: threads that append to different parts do not wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadPart {
+    part: usize,
+    of: usize,
+}
+
+impl HeadPart {
+    /// All series.
+    pub const WHOLE: Self = Self { part: 0, of: 1 };
+
+    /// Returns the parts that so many threads can share, which together are all series.
+    pub fn for_threads(threads: usize) -> impl Iterator<Item = Self> {
+        let of = threads.clamp(1, SHARDS);
+        (0..of).map(move |part| Self { part, of })
+    }
+
+    /// Returns whether it is the first of its parts.
+    #[must_use]
+    pub const fn is_first(self) -> bool {
+        self.part == 0
+    }
+
+    pub(super) const fn has(self, shard: usize) -> bool {
+        shard % self.of == self.part
+    }
+}
+
 /// Every [`SHARDS`]th series of a head.
 #[derive(Debug, Default)]
 pub(super) struct Shard {

@@ -50,7 +50,7 @@ proptest! {
                 let slot = model[*series as usize].entry(sample.ts_ms).or_insert(*sample);
                 *slot = slot.winner(*sample);
             }
-            head.append(batch.into_iter().map(|(series, sample)| (numbers[series as usize], sample)));
+            head.append(batch.iter().map(|(series, sample)| (numbers[*series as usize], sample)));
         }
         for range in [TimeRange::ALL, TimeRange { start_ms: -120_000, end_ms: 12_000_000 }] {
             let found: Vec<_> = head.read(&numbers, range).into_iter().map(|data| data.samples).collect();
@@ -81,7 +81,8 @@ fn the_metric_index_answers_like_a_scan() {
     let head = new_head();
     let all = [labels("up", "a"), labels("up", "b"), labels("down", "a")];
     let numbers = head.resolve(&all);
-    head.append(numbers.iter().map(|n| (*n, Sample::new(5, 1.0))));
+    let sample = Sample::new(5, 1.0);
+    head.append(numbers.iter().map(|n| (*n, &sample)));
     let named = |kind, value: &str| vec![Matcher::new(kind, "__name__", value).unwrap()];
     let found = |matchers: &[Matcher]| {
         let mut found: Vec<u32> =
@@ -115,7 +116,7 @@ fn a_cut_freezes_heads_with_samples_and_forgets_empty_ones() {
     let (full, empty) = (TenantId::new("full").unwrap(), TenantId::new("empty").unwrap());
     let head = heads.active(&full);
     let number = head.resolve(&[labels("up", "a")])[0];
-    head.append([(number, Sample::new(1, 1.0))]);
+    head.append([(number, &Sample::new(1, 1.0))]);
     let _ = heads.active(&empty);
     let frozen = heads.freeze();
     assert_eq!(frozen.len(), 1);
@@ -146,7 +147,7 @@ proptest! {
             for (series, sample) in histograms {
                 model[*series as usize].histograms.push(sample.clone());
             }
-            head.append(floats.iter().map(|(series, sample)| (numbers[*series as usize], *sample)));
+            head.append(floats.iter().map(|(series, sample)| (numbers[*series as usize], sample)));
             head.append_histograms(histograms.iter().map(|(series, sample)| (numbers[*series as usize], sample)));
         }
         let held: usize = model.iter().map(SeriesData::len).sum();

@@ -125,7 +125,7 @@ impl Parts {
 
     /// Appends everything to the head that numbered the series.
     pub(super) fn append_to(&self, head: &Head) {
-        head.append(self.samples.iter().map(|logged| (logged.series, logged.sample)));
+        head.append(self.samples.iter().map(|logged| (logged.series, &logged.sample)));
         self.append_others_to(head);
     }
 

@@ -7,9 +7,9 @@ use ulid::Ulid;
 use super::blocks::CutError;
 use super::commit::CutPoint;
 use super::cut::{CutReport, Cutter};
-use super::replay::{Lot, Next, SegmentReplay, append};
+use super::replay::{SegmentReplay, Stop};
 use crate::catalog::CatalogError;
-use crate::head::Heads;
+use crate::head::{HeadPart, Heads};
 use crate::log::{DiskLog, LogError, RecoveredSegment};
 use crate::model::{ErrorKind, TenantId, error_chain};
 use crate::runtime::CpuError;
@@ -109,41 +109,41 @@ pub async fn recover(
     Ok(recovered)
 }
 
+/// Replays a segment on all compute threads; returns how many samples it gave.
 async fn replay_segment(
     segment: RecoveredSegment,
     heads: &Arc<Heads>,
     cutter: &mut Cutter,
     reachable: &mut bool,
 ) -> Result<u64, RecoverError> {
-    let (cpu, epoch, heads) = (cutter.target().cpu.clone(), segment.epoch(), Arc::clone(heads));
-    let mut replay = cpu.run(move || SegmentReplay::open(&segment, heads)).await??;
-    let (mut lot, mut samples) = (Arc::<Lot>::default(), 0);
+    let (cpu, epoch) = (cutter.target().cpu.clone(), segment.epoch());
+    let open = |part| SegmentReplay::open(&segment, Arc::clone(heads), part);
+    let mut replays = HeadPart::for_threads(cpu.threads()).map(open).collect::<Result<Vec<_>, _>>()?;
     loop {
-        let reading = cpu.run(move || {
-            let read = replay.read();
-            (replay, read)
+        let jobs = replays.into_iter().map(|mut replay| {
+            cpu.run(move || {
+                let stop = replay.run();
+                stop.map(|stop| (replay, stop))
+            })
         });
-        let (read, appended) = futures::join!(reading, append(&cpu, &lot));
-        appended?;
-        let (reader, read) = read?;
-        let (read, next) = read?;
-        replay = reader;
-        samples += read.samples;
-        for (tenant, seq) in &read.replayed {
-            cutter.positions().replay(tenant, epoch, *seq);
-        }
-        lot = Arc::new(read);
-        match next {
-            Next::More => {}
-            Next::Ask(tenant) => {
+        let ended = futures::future::try_join_all(jobs).await?;
+        let (resting, stops): (Vec<_>, Vec<_>) =
+            ended.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        replays = resting;
+        // All read the same and stop at the same tenant.
+        match stops.into_iter().next() {
+            Some(Stop::Ask(tenant)) => {
                 let through_seq = known_covered(cutter, &tenant, epoch, reachable).await?;
-                replay.learn_covered(tenant, through_seq);
+                replays.iter_mut().for_each(|replay| replay.learn_covered(tenant.clone(), through_seq));
             }
-            Next::End => break,
+            Some(Stop::End) | None => break,
         }
     }
-    append(&cpu, &lot).await?;
-    Ok(samples)
+    let replayed = replays.into_iter().next().map(SegmentReplay::into_replayed).unwrap_or_default();
+    for (tenant, seq) in &replayed.through {
+        cutter.positions().replay(tenant, epoch, *seq);
+    }
+    Ok(replayed.samples)
 }
 
 /// Returns the last entry of an epoch that a tenant's catalog covers, 0 where that cannot be known yet; reads the

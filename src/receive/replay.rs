@@ -1,19 +1,16 @@
-//! One segment of the log back into heads: a job reads ahead while others append what was read before.
+//! One segment of the log back into heads.
+//!
+//! Several compute threads share the work: each reads all of the segment and appends the samples of its own part of the
+//! series. Reading costs a third of appending, and what a thread has just decoded is in its cache, as are the chunks
+//! that it alone writes to; handing decoded samples from one thread to others took twice as long.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::batch::Parts;
-use crate::head::{APPEND_PARTS, Head, Heads};
+use crate::head::{Head, HeadPart, Heads};
 use crate::log::{Entry, LogError, RecoveredSegment, SegmentReader, TenantEntry};
 use crate::model::TenantId;
-use crate::runtime::{Cpu, CpuError};
-
-/// So many samples are read before they are appended: enough that handing them over costs nothing, few enough that
-/// they are still in the cache.
-const LOT_SAMPLES: usize = 64 << 10;
-/// What a histogram counts among them.
-const HISTOGRAM_WEIGHT: usize = 16;
 
 /// Numbers below this many times the declared ones are kept in a list, others in a map.
 const SPARSENESS: usize = 64;
@@ -44,16 +41,18 @@ impl Numbers {
         self.list[place] = to;
     }
 
-    /// Puts the head's number in place of the segment's; returns whether there is one.
+    /// Returns the head's number for one of the segment's.
     #[inline]
-    fn renumber(&self, series: &mut u32) -> bool {
-        match self.list.get(*series as usize) {
-            Some(number) if *number != UNDECLARED => {
-                *series = *number;
-                true
-            }
-            _ => self.sparse.get(series).inspect(|number| *series = **number).is_some(),
+    fn get(&self, series: u32) -> Option<u32> {
+        match self.list.get(series as usize) {
+            Some(number) if *number != UNDECLARED => Some(*number),
+            _ => self.sparse.get(&series).copied(),
         }
+    }
+
+    /// Puts the head's number in place of the segment's; returns whether there is one.
+    fn renumber(&self, series: &mut u32) -> bool {
+        self.get(*series).inspect(|number| *series = *number).is_some()
     }
 }
 
@@ -69,8 +68,22 @@ impl SegmentSeries {
 
     /// Appends an entry to the tenant's head.
     pub(super) fn append(&mut self, entry: TenantEntry, heads: &Heads) {
-        let (head, parts) = self.renumber(entry, heads);
-        parts.append_to(&head);
+        self.append_part(entry, heads, HeadPart::WHOLE);
+    }
+
+    /// Appends a part of an entry's samples; the first part has everything else.
+    fn append_part(&mut self, entry: TenantEntry, heads: &Heads, part: HeadPart) {
+        let (head, numbers) = self.known(&entry, heads);
+        // The decoder has checked that every number is declared.
+        let samples = entry.samples.iter();
+        let numbered = samples.filter_map(|logged| Some((numbers.get(logged.series)?, &logged.sample)));
+        head.append_part(part, numbered);
+        if part.is_first() {
+            let TenantEntry { mut histograms, mut exemplars, metadata, .. } = entry;
+            histograms.retain_mut(|logged| numbers.renumber(&mut logged.series));
+            exemplars.retain_mut(|logged| numbers.renumber(&mut logged.series));
+            Parts { samples: Vec::new(), histograms, exemplars, metadata }.append_others_to(head);
+        }
     }
 
     fn known(&mut self, entry: &TenantEntry, heads: &Heads) -> &(Arc<Head>, Numbers) {
@@ -85,92 +98,53 @@ impl SegmentSeries {
         }
         known
     }
-
-    /// Returns what an entry holds, its series numbered as in the tenant's head.
-    fn renumber(&mut self, entry: TenantEntry, heads: &Heads) -> (Arc<Head>, Parts) {
-        let (head, numbers) = self.known(&entry, heads);
-        let TenantEntry { mut samples, mut histograms, mut exemplars, metadata, .. } = entry;
-        // The decoder has checked that every number is declared.
-        samples.retain_mut(|logged| numbers.renumber(&mut logged.series));
-        histograms.retain_mut(|logged| numbers.renumber(&mut logged.series));
-        exemplars.retain_mut(|logged| numbers.renumber(&mut logged.series));
-        (Arc::clone(head), Parts { samples, histograms, exemplars, metadata })
-    }
 }
 
-/// What was read and waits to be appended.
-#[derive(Debug, Default)]
-pub(super) struct Lot {
-    parts: Vec<(Arc<Head>, Parts)>,
-    /// The last entry of each tenant in it.
-    pub(super) replayed: Vec<(TenantId, u64)>,
-    /// Samples in it, floats and histograms.
-    pub(super) samples: u64,
-    weight: usize,
-}
-
-impl Lot {
-    fn add(&mut self, head: Arc<Head>, parts: Parts, seq: u64) {
-        self.samples += (parts.samples.len() + parts.histograms.len()) as u64;
-        self.weight +=
-            parts.samples.len() + HISTOGRAM_WEIGHT * (parts.histograms.len() + parts.exemplars.len());
-        match self.replayed.iter_mut().find(|(tenant, _)| tenant == head.tenant()) {
-            Some(replayed) => replayed.1 = seq,
-            None => self.replayed.push((head.tenant().clone(), seq)),
-        }
-        self.parts.push((head, parts));
-    }
-
-    /// Appends one part of all heads.
-    fn append(&self, part: usize) {
-        for (head, parts) in &self.parts {
-            head.append_part(part, parts.samples.iter().map(|logged| (logged.series, logged.sample)));
-            if part == 0 {
-                parts.append_others_to(head);
-            }
-        }
-    }
-}
-
-/// Appends a lot on the compute threads.
-pub(super) async fn append(cpu: &Cpu, lot: &Arc<Lot>) -> Result<(), CpuError> {
-    let jobs = (0..APPEND_PARTS).map(|part| {
-        let lot = Arc::clone(lot);
-        cpu.run(move || lot.append(part))
-    });
-    futures::future::try_join_all(jobs).await.map(|_| ())
-}
-
-/// What the reading of a lot ended with.
+/// What a replay stops at.
 #[derive(Debug)]
-pub(super) enum Next {
-    /// There is more to read.
-    More,
+pub(super) enum Stop {
     /// A tenant came of which it must be known first what its catalog covers; see [`SegmentReplay::learn_covered`].
     Ask(TenantId),
     /// The segment has ended.
     End,
 }
 
-/// A segment being read.
+/// A segment on its way into a part of the heads.
 #[derive(Debug)]
 pub(super) struct SegmentReplay {
     reader: SegmentReader,
     heads: Arc<Heads>,
+    part: HeadPart,
     series: SegmentSeries,
     covered: HashMap<TenantId, u64>,
     /// An entry that waits for what is asked.
     waiting: Option<Entry>,
+    replayed: Replayed,
+}
+
+/// What of a segment was not covered.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    /// The last entry of each tenant.
+    pub(super) through: HashMap<TenantId, u64>,
+    /// Samples, floats and histograms.
+    pub(super) samples: u64,
 }
 
 impl SegmentReplay {
-    pub(super) fn open(segment: &RecoveredSegment, heads: Arc<Heads>) -> Result<Self, LogError> {
+    pub(super) fn open(
+        segment: &RecoveredSegment,
+        heads: Arc<Heads>,
+        part: HeadPart,
+    ) -> Result<Self, LogError> {
         Ok(Self {
             reader: segment.entries()?,
             heads,
+            part,
             series: SegmentSeries::default(),
             covered: HashMap::new(),
             waiting: None,
+            replayed: Replayed::default(),
         })
     }
 
@@ -179,29 +153,31 @@ impl SegmentReplay {
         self.covered.insert(tenant, through_seq);
     }
 
-    /// Reads the next lot.
-    pub(super) fn read(&mut self) -> Result<(Lot, Next), LogError> {
-        let mut lot = Lot::default();
-        while lot.weight < LOT_SAMPLES {
-            let Some(entry) = self.waiting.take().map(Ok).or_else(|| self.reader.next()) else {
-                return Ok((lot, Next::End));
-            };
+    /// Returns what was replayed, of all parts of the heads.
+    pub(super) fn into_replayed(self) -> Replayed {
+        self.replayed
+    }
+
+    /// Replays until something must be known first, or to the end.
+    pub(super) fn run(&mut self) -> Result<Stop, LogError> {
+        while let Some(entry) = self.waiting.take().map(Ok).or_else(|| self.reader.next()) {
             let entry = entry?;
             let unknown = entry.tenants.iter().find(|tenant| !self.covered.contains_key(&tenant.tenant));
             if let Some(unknown) = unknown {
                 let tenant = unknown.tenant.clone();
                 self.waiting = Some(entry);
-                return Ok((lot, Next::Ask(tenant)));
+                return Ok(Stop::Ask(tenant));
             }
             for tenant in entry.tenants {
-                if self.covered[&tenant.tenant] < entry.seq {
-                    let (head, parts) = self.series.renumber(tenant, &self.heads);
-                    lot.add(head, parts, entry.seq);
-                } else {
+                if self.covered[&tenant.tenant] >= entry.seq {
                     self.series.declare(&tenant, &self.heads);
+                    continue;
                 }
+                self.replayed.samples += (tenant.samples.len() + tenant.histograms.len()) as u64;
+                self.replayed.through.insert(tenant.tenant.clone(), entry.seq);
+                self.series.append_part(tenant, &self.heads, self.part);
             }
         }
-        Ok((lot, Next::More))
+        Ok(Stop::End)
     }
 }

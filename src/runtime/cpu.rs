@@ -45,6 +45,12 @@ impl Cpu {
         Self(Arc::new(Threads(None)))
     }
 
+    /// Returns how many jobs can run at the same time.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.0.0.as_ref().map_or(1, |runtime| runtime.metrics().num_workers())
+    }
+
     /// Runs a job on a compute thread and waits for it. Dropping the future takes back a job that has not begun; one
     /// that runs ends by itself.
     ///

@@ -146,7 +146,7 @@ fn fill_head(heads: &Heads, tenant: &TenantId, series: &[SeriesRun]) {
     let numbers = head.resolve(&sets);
     // Newest first: order of arrival must not matter.
     for (number, run) in numbers.into_iter().zip(series) {
-        head.append(run.samples.iter().rev().map(|s| (number, *s)));
+        head.append(run.samples.iter().rev().map(|s| (number, s)));
     }
 }
 
