@@ -145,6 +145,12 @@ impl Selector {
         Ok(sets)
     }
 
+    /// Returns the time of the first sample or exemplar in heads, where there are any.
+    #[must_use]
+    pub fn heads_min_time_ms(&self) -> Option<i64> {
+        self.heads.as_ref().and_then(|(heads, _)| heads.min_time_ms())
+    }
+
     /// Returns the time of the first sample in blocks, where there are any.
     #[must_use]
     pub fn blocks_min_time_ms(&self) -> Option<i64> {

@@ -59,13 +59,14 @@ impl Shared {
     }
 
     /// Returns the times that may be asked for, both inclusive. Heads take samples up to `max_age` back at any
-    /// moment; blocks may gain newer samples at any moment.
+    /// moment and keep them until readers find them in blocks; blocks may gain newer samples at any moment.
     fn times(&self) -> (i64, i64) {
-        let heads = self.settings.head_max_age_ms.map(|age| self.clock.now_ms().saturating_sub(age));
-        match (heads, self.selector.blocks_min_time_ms()) {
-            (None, None) => (i64::MAX, i64::MIN),
-            (Some(heads), Some(blocks)) => (heads.min(blocks), i64::MAX),
-            (Some(min), None) | (None, Some(min)) => (min, i64::MAX),
+        let accepted = self.settings.head_max_age_ms.map(|age| self.clock.now_ms().saturating_sub(age));
+        // Heads before blocks: what moves from one to the other between the two looks is seen.
+        let held = [self.selector.heads_min_time_ms(), self.selector.blocks_min_time_ms()];
+        match held.into_iter().chain([accepted]).flatten().min() {
+            None => (i64::MAX, i64::MIN),
+            Some(min) => (min, i64::MAX),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::runtime::*;
 mod contract;
 mod fixture;
 mod hiding;
+mod info;
 mod kinds;
 mod metadata;
 mod remote_read;

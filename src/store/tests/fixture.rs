@@ -54,6 +54,8 @@ pub(super) struct Fixture {
     pub(super) shutdown: Shutdown,
     pub(super) metrics: Metrics,
     pub(super) producers: Vec<Producer>,
+    pub(super) heads: Arc<Heads>,
+    pub(super) clock: Arc<ManualClock>,
 }
 
 pub(super) fn settings() -> StoreSettings {
@@ -88,7 +90,8 @@ impl Fixture {
         kinds: Kinds,
     ) -> Self {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
-        let clock: Arc<dyn Clock> = ManualClock::new(ms(3_600));
+        let manual_clock = ManualClock::new(ms(3_600));
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&manual_clock);
         let bucket = Bucket::from_store(Arc::new(InMemory::new()));
         let random = random_from_seed(7);
         let catalogs = Arc::new(Catalogs::new(
@@ -111,14 +114,14 @@ impl Fixture {
         let view = CatalogView::new(catalogs, &metrics);
         view.refresh().await.unwrap();
         let (cpu, limits) = (Cpu::start(2).unwrap(), SelectLimits::NONE);
-        let heads = (place != Place::Blocks).then_some((heads, external));
+        let read_heads = (place != Place::Blocks).then(|| (Arc::clone(&heads), external));
         let view = (place != Place::Heads).then_some(view);
-        let selector = Selector::new(heads, view, bucket, cpu, (limits, ReadCache::in_memory(64 << 20)));
+        let selector = Selector::new(read_heads, view, bucket, cpu, (limits, ReadCache::in_memory(64 << 20)));
         let ready = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&ready);
         let is_ready = Arc::new(move || asked.load(Ordering::SeqCst));
         let reads = Reads::new(selector, settings, clock, is_ready, shutdown.clone(), &metrics);
-        Self { reads, ready, shutdown, metrics, producers }
+        Self { reads, ready, shutdown, metrics, producers, heads, clock: manual_clock }
     }
 }
 
