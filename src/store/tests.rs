@@ -15,6 +15,7 @@ mod metadata;
 mod remote_read;
 mod stops;
 mod store_api;
+mod unreadable;
 
 use fixture::{Fixture, Place, Producer, ms, team};
 

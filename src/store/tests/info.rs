@@ -8,7 +8,7 @@ use crate::store::info::InfoApi;
 use crate::wire::store_api::info::info_server::Info;
 use crate::wire::store_api::info::{InfoRequest, InfoResponse};
 
-async fn ask(fixture: &Fixture) -> InfoResponse {
+pub(super) async fn ask(fixture: &Fixture) -> InfoResponse {
     let info = InfoApi(Arc::clone(&fixture.reads.0));
     info.info(Request::new(InfoRequest {})).await.unwrap().into_inner()
 }
