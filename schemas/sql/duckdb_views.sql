@@ -22,21 +22,21 @@ SELECT _series, "__name__", "job", "value", _labels_rest, _min_time, _max_time, 
     WHERE _size > 1
   ) i USING (_file, file_row_number);
 
--- One row per sample. NULL is a stale marker.
+-- One row per sample. A NULL value is a stale marker, a NULL start_ts one that was not sent.
 CREATE OR REPLACE VIEW samples AS
-SELECT _time AS ts, _value AS value, "__name__", "job", "value" AS "label_value", _labels_rest, _series
+SELECT _time AS ts, _value AS value, _start AS start_ts, "__name__", "job", "value" AS "label_value", _labels_rest, _series
   FROM (SELECT *, COALESCE(_integer::DOUBLE / _power, _double) AS _value
-  FROM (SELECT *, unnest(_ts) AS _time, unnest(_scaled) AS _integer, unnest(_values) AS _double
+  FROM (SELECT *, unnest(_ts) AS _time, unnest(_scaled) AS _integer, unnest(_values) AS _double, unnest(_st) AS _start
   FROM (SELECT *, [1e0::DOUBLE, 1e1::DOUBLE, 1e2::DOUBLE, 1e3::DOUBLE, 1e4::DOUBLE, 1e5::DOUBLE, 1e6::DOUBLE, 1e7::DOUBLE, 1e8::DOUBLE, 1e9::DOUBLE, 1e10::DOUBLE, 1e11::DOUBLE, 1e12::DOUBLE, 1e13::DOUBLE, 1e14::DOUBLE, 1e15::DOUBLE][_scale + 1] AS _power
   FROM block_rows WHERE _island IS NULL)))
 UNION ALL
-SELECT _time AS ts, _value AS value, "__name__", "job", "value" AS "label_value", _labels_rest, _series
+SELECT _time AS ts, _value AS value, _start AS start_ts, "__name__", "job", "value" AS "label_value", _labels_rest, _series
   FROM (SELECT _time, CASE
     WHEN max(_value) FILTER (NOT isnan(_value)) = 0
       THEN CASE WHEN bool_or(_value = 0 AND NOT signbit(_value)) THEN 0::DOUBLE ELSE '-0'::DOUBLE END
-    ELSE COALESCE(max(_value) FILTER (NOT isnan(_value)), (max(_value::BIT) FILTER (isnan(_value)))::DOUBLE) END AS _value, _series, "__name__", "job", "value", _labels_rest, _island
+    ELSE COALESCE(max(_value) FILTER (NOT isnan(_value)), (max(_value::BIT) FILTER (isnan(_value)))::DOUBLE) END AS _value, first(_start ORDER BY _value IS NULL, isnan(_value), _value DESC, signbit(_value), _value::BIT DESC, _start DESC NULLS LAST) AS _start, _series, "__name__", "job", "value", _labels_rest, _island
   FROM (SELECT *, COALESCE(_integer::DOUBLE / _power, _double) AS _value
-  FROM (SELECT *, unnest(_ts) AS _time, unnest(_scaled) AS _integer, unnest(_values) AS _double
+  FROM (SELECT *, unnest(_ts) AS _time, unnest(_scaled) AS _integer, unnest(_values) AS _double, unnest(_st) AS _start
   FROM (SELECT *, [1e0::DOUBLE, 1e1::DOUBLE, 1e2::DOUBLE, 1e3::DOUBLE, 1e4::DOUBLE, 1e5::DOUBLE, 1e6::DOUBLE, 1e7::DOUBLE, 1e8::DOUBLE, 1e9::DOUBLE, 1e10::DOUBLE, 1e11::DOUBLE, 1e12::DOUBLE, 1e13::DOUBLE, 1e14::DOUBLE, 1e15::DOUBLE][_scale + 1] AS _power
   FROM block_rows WHERE _island IS NOT NULL)))
   GROUP BY _time, _series, "__name__", "job", "value", _labels_rest, _island);
@@ -57,9 +57,9 @@ FROM (SELECT *, lag(_last IGNORE NULLS) OVER (PARTITION BY _series, "__name__", 
     FROM (SELECT *, CASE WHEN isfinite(_value) THEN _value END AS _v FROM (SELECT _time, CASE
     WHEN max(_value) FILTER (NOT isnan(_value)) = 0
       THEN CASE WHEN bool_or(_value = 0 AND NOT signbit(_value)) THEN 0::DOUBLE ELSE '-0'::DOUBLE END
-    ELSE COALESCE(max(_value) FILTER (NOT isnan(_value)), (max(_value::BIT) FILTER (isnan(_value)))::DOUBLE) END AS _value, _series, "__name__", "job", "value", _labels_rest, _island
+    ELSE COALESCE(max(_value) FILTER (NOT isnan(_value)), (max(_value::BIT) FILTER (isnan(_value)))::DOUBLE) END AS _value, first(_start ORDER BY _value IS NULL, isnan(_value), _value DESC, signbit(_value), _value::BIT DESC, _start DESC NULLS LAST) AS _start, _series, "__name__", "job", "value", _labels_rest, _island
   FROM (SELECT *, COALESCE(_integer::DOUBLE / _power, _double) AS _value
-  FROM (SELECT *, unnest(_ts) AS _time, unnest(_scaled) AS _integer, unnest(_values) AS _double
+  FROM (SELECT *, unnest(_ts) AS _time, unnest(_scaled) AS _integer, unnest(_values) AS _double, unnest(_st) AS _start
   FROM (SELECT *, [1e0::DOUBLE, 1e1::DOUBLE, 1e2::DOUBLE, 1e3::DOUBLE, 1e4::DOUBLE, 1e5::DOUBLE, 1e6::DOUBLE, 1e7::DOUBLE, 1e8::DOUBLE, 1e9::DOUBLE, 1e10::DOUBLE, 1e11::DOUBLE, 1e12::DOUBLE, 1e13::DOUBLE, 1e14::DOUBLE, 1e15::DOUBLE][_scale + 1] AS _power
   FROM block_rows WHERE _island IS NOT NULL)))
   GROUP BY _time, _series, "__name__", "job", "value", _labels_rest, _island)))
@@ -91,28 +91,28 @@ SELECT _series, "__name__", "job", _labels_rest['value'] AS "value", CASE WHEN _
 
 -- One row per histogram. A NULL sum is a stale marker.
 CREATE OR REPLACE VIEW histograms AS
-SELECT _time AS ts, _n AS "count", _total AS "sum", _schema AS "schema", _zero_threshold AS zero_threshold, _zero AS zero_count, _buckets AS buckets, "__name__", "job", "value", _labels_rest, _series
+SELECT _time AS ts, _n AS "count", _total AS "sum", _schema AS "schema", _zero_threshold AS zero_threshold, _zero AS zero_count, _buckets AS buckets, _start AS start_ts, "__name__", "job", "value", _labels_rest, _series
   FROM (SELECT *,
     CASE WHEN _n IS NULL THEN NULL ELSE list_concat(list_concat(list_transform(list_filter(range(len(_negative_at), 0, -1), lambda b: COALESCE(_negative_increments[b][_i]::DOUBLE, _negative_float[b][_i]) IS NOT NULL), lambda b: {'lower': -pow(2::DOUBLE, (_negative_at[b]) * pow(2::DOUBLE, -_schema)), 'upper': -pow(2::DOUBLE, (_negative_at[b] - 1) * pow(2::DOUBLE, -_schema)), 'count': COALESCE(_negative_float[b][_i], (_negative_first[b] + list_sum(_negative_increments[b][1:_i]))::DOUBLE)}),
     CASE WHEN _zero <> 0 THEN [{'lower': -_zero_threshold, 'upper': _zero_threshold, 'count': _zero}] ELSE [] END),
     list_transform(list_filter(range(1, len(_positive_at) + 1), lambda b: COALESCE(_positive_increments[b][_i]::DOUBLE, _positive_float[b][_i]) IS NOT NULL), lambda b: {'lower': CASE WHEN _schema = -53 THEN COALESCE(_custom_values[NULLIF(_positive_at[b], 0)], '-inf'::DOUBLE) ELSE pow(2::DOUBLE, (_positive_at[b] - 1) * pow(2::DOUBLE, -_schema)) END, 'upper': CASE WHEN _schema = -53 THEN COALESCE(_custom_values[_positive_at[b] + 1], 'inf'::DOUBLE) ELSE pow(2::DOUBLE, (_positive_at[b]) * pow(2::DOUBLE, -_schema)) END, 'count': COALESCE(_positive_float[b][_i], (_positive_first[b] + list_sum(_positive_increments[b][1:_i]))::DOUBLE)})) END AS _buckets
-  FROM (SELECT *, COALESCE(_hcount[_i]::DOUBLE, _hcount_float[_i]) AS _n, COALESCE(_zero_count[_i]::DOUBLE, _zero_count_float[_i]) AS _zero, _sum[_i] AS _total
+  FROM (SELECT *, COALESCE(_hcount[_i]::DOUBLE, _hcount_float[_i]) AS _n, COALESCE(_zero_count[_i]::DOUBLE, _zero_count_float[_i]) AS _zero, _sum[_i] AS _total, _st[_i] AS _start
   FROM (SELECT *, unnest(_ts) AS _time, unnest(range(1, len(_ts) + 1)) AS _i,
     flatten(list_transform(range(1, len(_positive_offsets) + 1), lambda k: range((list_sum(_positive_offsets[1:k]) + COALESCE(list_sum(_positive_lengths[1:k - 1]), 0))::BIGINT, (list_sum(_positive_offsets[1:k]) + COALESCE(list_sum(_positive_lengths[1:k - 1]), 0))::BIGINT + _positive_lengths[k]))) AS _positive_at,
     flatten(list_transform(range(1, len(_negative_offsets) + 1), lambda k: range((list_sum(_negative_offsets[1:k]) + COALESCE(list_sum(_negative_lengths[1:k - 1]), 0))::BIGINT, (list_sum(_negative_offsets[1:k]) + COALESCE(list_sum(_negative_lengths[1:k - 1]), 0))::BIGINT + _negative_lengths[k]))) AS _negative_at
   FROM histogram_rows WHERE _island IS NULL)))
 UNION ALL
-SELECT _time AS ts, _n AS "count", _total AS "sum", _schema AS "schema", _zero_threshold AS zero_threshold, _zero AS zero_count, _buckets AS buckets, "__name__", "job", "value", _labels_rest, _series
+SELECT _time AS ts, _n AS "count", _total AS "sum", _schema AS "schema", _zero_threshold AS zero_threshold, _zero AS zero_count, _buckets AS buckets, _start AS start_ts, "__name__", "job", "value", _labels_rest, _series
   FROM (SELECT *,
     CASE WHEN _n IS NULL THEN NULL ELSE list_concat(list_concat(list_transform(list_filter(range(len(_negative_at), 0, -1), lambda b: COALESCE(_negative_increments[b][_i]::DOUBLE, _negative_float[b][_i]) IS NOT NULL), lambda b: {'lower': -pow(2::DOUBLE, (_negative_at[b]) * pow(2::DOUBLE, -_schema)), 'upper': -pow(2::DOUBLE, (_negative_at[b] - 1) * pow(2::DOUBLE, -_schema)), 'count': COALESCE(_negative_float[b][_i], (_negative_first[b] + list_sum(_negative_increments[b][1:_i]))::DOUBLE)}),
     CASE WHEN _zero <> 0 THEN [{'lower': -_zero_threshold, 'upper': _zero_threshold, 'count': _zero}] ELSE [] END),
     list_transform(list_filter(range(1, len(_positive_at) + 1), lambda b: COALESCE(_positive_increments[b][_i]::DOUBLE, _positive_float[b][_i]) IS NOT NULL), lambda b: {'lower': CASE WHEN _schema = -53 THEN COALESCE(_custom_values[NULLIF(_positive_at[b], 0)], '-inf'::DOUBLE) ELSE pow(2::DOUBLE, (_positive_at[b] - 1) * pow(2::DOUBLE, -_schema)) END, 'upper': CASE WHEN _schema = -53 THEN COALESCE(_custom_values[_positive_at[b] + 1], 'inf'::DOUBLE) ELSE pow(2::DOUBLE, (_positive_at[b]) * pow(2::DOUBLE, -_schema)) END, 'count': COALESCE(_positive_float[b][_i], (_positive_first[b] + list_sum(_positive_increments[b][1:_i]))::DOUBLE)})) END AS _buckets
-  FROM (SELECT *, COALESCE(_hcount[_i]::DOUBLE, _hcount_float[_i]) AS _n, COALESCE(_zero_count[_i]::DOUBLE, _zero_count_float[_i]) AS _zero, _sum[_i] AS _total
+  FROM (SELECT *, COALESCE(_hcount[_i]::DOUBLE, _hcount_float[_i]) AS _n, COALESCE(_zero_count[_i]::DOUBLE, _zero_count_float[_i]) AS _zero, _sum[_i] AS _total, _st[_i] AS _start
   FROM (SELECT *, unnest(_ts) AS _time, unnest(range(1, len(_ts) + 1)) AS _i,
     flatten(list_transform(range(1, len(_positive_offsets) + 1), lambda k: range((list_sum(_positive_offsets[1:k]) + COALESCE(list_sum(_positive_lengths[1:k - 1]), 0))::BIGINT, (list_sum(_positive_offsets[1:k]) + COALESCE(list_sum(_positive_lengths[1:k - 1]), 0))::BIGINT + _positive_lengths[k]))) AS _positive_at,
     flatten(list_transform(range(1, len(_negative_offsets) + 1), lambda k: range((list_sum(_negative_offsets[1:k]) + COALESCE(list_sum(_negative_lengths[1:k - 1]), 0))::BIGINT, (list_sum(_negative_offsets[1:k]) + COALESCE(list_sum(_negative_lengths[1:k - 1]), 0))::BIGINT + _negative_lengths[k]))) AS _negative_at
   FROM histogram_rows WHERE _island IS NOT NULL)))
-  QUALIFY row_number() OVER (PARTITION BY _time, _series, "__name__", "job", "value", _labels_rest ORDER BY _total IS NULL, _hcount IS NULL, _n DESC, _zero DESC, _total::BIT DESC) = 1;
+  QUALIFY row_number() OVER (PARTITION BY _time, _series, "__name__", "job", "value", _labels_rest ORDER BY _total IS NULL, _hcount IS NULL, _n DESC, _zero DESC, _total::BIT DESC, _start DESC NULLS LAST) = 1;
 
 -- One row per bucket of each histogram, from the lowest bound up.
 CREATE OR REPLACE VIEW histogram_buckets AS

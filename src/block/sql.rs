@@ -33,7 +33,7 @@ pub struct SqlFile {
 /// The island of a row: NULL where no other row of its series overlaps it.
 const ISLAND: &str = "_island";
 /// The label columns that `samples` adds before the labels.
-const SAMPLES_OWN: [&str; 2] = ["ts", "value"];
+const SAMPLES_OWN: [&str; 3] = ["ts", "value", "start_ts"];
 
 /// Prints the SQL that creates the views over files of one tenant (DuckDB 1.3 and later): `block_rows`, `samples` and
 /// `rollup` for float samples, `histogram_rows`, `histograms` and `histogram_buckets`, `exemplars`, `metadata`.
@@ -247,7 +247,7 @@ impl Views<'_> {
         format!("SELECT {} WHERE false", columns.join(", "))
     }
 
-    /// Returns a query of columns of single samples of rows: all row columns, `_time` and `_value`.
+    /// Returns a query of columns of single samples of rows: all row columns, `_time`, `_value` and `_start`.
     ///
     /// Names within queries start with `_`, which no label column does.
     fn unnested(columns: &str, condition: &str) -> String {
@@ -255,7 +255,8 @@ impl Views<'_> {
         // A double divided by an exact power of ten is what was checked bit by bit when the row was written.
         format!(
             "SELECT {columns}\n  FROM (SELECT *, COALESCE(_integer::DOUBLE / _power, _double) AS _value\n  \
-             FROM (SELECT *, unnest({TS}) AS _time, unnest({SCALED}) AS _integer, unnest({VALUES}) AS _double\n  \
+             FROM (SELECT *, unnest({TS}) AS _time, unnest({SCALED}) AS _integer, unnest({VALUES}) AS _double, \
+             unnest({ST}) AS _start\n  \
              FROM (SELECT *, [{}][{SCALE} + 1] AS _power\n  FROM block_rows WHERE {condition})))",
             powers.join(", ")
         )
@@ -264,16 +265,17 @@ impl Views<'_> {
     /// Returns a query of the samples of islands, one for each series and timestamp.
     fn deduplicated(&self) -> String {
         let identity = self.identity();
-        let columns = format!("_time, {WINNER} AS _value, {identity}, {ISLAND}");
+        let columns = format!("_time, {WINNER} AS _value, {WINNER_START} AS _start, {identity}, {ISLAND}");
         let samples = Self::unnested(&columns, &format!("{ISLAND} IS NOT NULL"));
         format!("{samples}\n  GROUP BY _time, {identity}, {ISLAND}")
     }
 
     fn samples(&self) -> String {
         let labels = self.labels_in_view(&SAMPLES_OWN);
-        let columns = format!("_time AS ts, _value AS value, {labels}, {LABELS_REST}, {SERIES}");
+        let columns =
+            format!("_time AS ts, _value AS value, _start AS start_ts, {labels}, {LABELS_REST}, {SERIES}");
         format!(
-            "-- One row per sample. NULL is a stale marker.\nCREATE OR REPLACE VIEW samples AS\n{}\nUNION ALL\n\
+            "-- One row per sample. A NULL value is a stale marker, a NULL start_ts one that was not sent.\nCREATE OR REPLACE VIEW samples AS\n{}\nUNION ALL\n\
              SELECT {columns}\n  FROM ({});\n",
             Self::unnested(&columns, &format!("{ISLAND} IS NULL")),
             self.deduplicated()
@@ -331,6 +333,10 @@ const WINNER: &str = "CASE\n    \
     WHEN max(_value) FILTER (NOT isnan(_value)) = 0\n      \
     THEN CASE WHEN bool_or(_value = 0 AND NOT signbit(_value)) THEN 0::DOUBLE ELSE '-0'::DOUBLE END\n    \
     ELSE COALESCE(max(_value) FILTER (NOT isnan(_value)), (max(_value::BIT) FILTER (isnan(_value)))::DOUBLE) END";
+
+/// The start timestamp of that value: of equal ones the latest.
+const WINNER_START: &str = "first(_start ORDER BY _value IS NULL, isnan(_value), _value DESC, signbit(_value), \
+    _value::BIT DESC, _start DESC NULLS LAST)";
 
 fn renamed(label: &str, name: &str) -> String {
     if label == name { quoted(label) } else { format!("{} AS {}", quoted(label), quoted(name)) }

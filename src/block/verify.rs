@@ -15,7 +15,7 @@ use super::parts::{Fetching, Part};
 use super::reader::BlockReader;
 use super::row::{ROW_SAMPLES_MAX, RowSummary, summarize};
 use super::schema::{COUNTS, FINITE};
-use crate::model::{BlockKind, Sample, TimeRange};
+use crate::model::{BlockKind, Labels, Sample, TimeRange};
 
 /// So many samples are decoded at once: 24 bytes each.
 const BATCH_SAMPLES: u64 = 1 << 20;
@@ -34,8 +34,8 @@ struct RowStatistics {
 
 /// What was found while the rows of a block are gone through.
 #[derive(Debug, Default)]
-struct Findings {
-    found: Vec<String>,
+pub(super) struct Findings {
+    pub(super) found: Vec<String>,
     series: u64,
     samples: u64,
     stale: u64,
@@ -43,7 +43,7 @@ struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, finding: impl FnOnce() -> String) {
+    pub(super) fn add(&mut self, finding: impl FnOnce() -> String) {
         if self.found.len() < FINDINGS_MAX {
             self.found.push(finding());
         }
@@ -64,8 +64,7 @@ impl BlockReader {
         let rows = self.find_rows(&[], TimeRange::ALL).await?;
         let statistics = self.read_statistics().await?;
         let mut findings = Findings::default();
-        if rows.len() != statistics.len() || rows.iter().zip(0..).any(|(row, number)| row.row != number) {
-            findings.add(|| format!("{} of {} rows can be found", rows.len(), statistics.len()));
+        if !are_all_found(&rows, statistics.len(), &mut findings) {
             return Ok(findings.found);
         }
         let mut start = 0;
@@ -85,36 +84,48 @@ impl BlockReader {
         Ok(findings.found)
     }
 
+    /// Returns all rows of the file, one part a row group, with some columns.
+    pub(super) fn whole_groups(&self, columns: &[usize]) -> Vec<Part> {
+        let groups = self.block.row_ranges().enumerate().filter(|(_, rows)| !rows.is_empty());
+        groups.map(|(group, rows)| Part::new(group, columns.to_vec(), None, rows.len())).collect()
+    }
+
+    /// Reads a number of each row.
+    async fn read_column<T: ArrowPrimitiveType>(&self, column: usize) -> Result<Vec<T::Native>, BlockError> {
+        let collect = |_: &Part, batch: RecordBatch, numbers: &mut Vec<T::Native>| {
+            let column = primitive::<T>(&batch, 0);
+            let column = column
+                .ok_or_else(|| BlockError::Footer("a column of numbers has the wrong type".to_owned()))?;
+            numbers.extend(column.values());
+            Ok(())
+        };
+        let mut held = Held::default();
+        let fetching = Fetching::new(Use::Samples, &mut held);
+        let groups: Vec<Vec<T::Native>> =
+            self.decode(self.whole_groups(&[column]), fetching, collect).await?;
+        Ok(groups.into_iter().flatten().collect())
+    }
+
+    /// Reads `_series` of all rows.
+    async fn read_hashes(&self) -> Result<Vec<i64>, BlockError> {
+        self.read_column::<Int64Type>(0).await
+    }
+
     /// Reads the hash and the statistics of all rows.
     async fn read_statistics(&self) -> Result<Vec<RowStatistics>, BlockError> {
         let block = &self.block;
         let columns = COUNTS[1..].iter().chain(&FINITE);
         let columns = columns.map(|name| block.sample_column(name)).collect::<Result<Vec<usize>, _>>()?;
-        let parts = |columns: &[usize]| {
-            let groups = block.row_ranges().enumerate().filter(|(_, rows)| !rows.is_empty());
-            let part = |(group, rows): (usize, std::ops::Range<u32>)| {
-                Part::new(group, columns.to_vec(), None, rows.len())
-            };
-            groups.map(part).collect::<Vec<Part>>()
-        };
         let collect = |_: &Part, batch: RecordBatch, rows: &mut Vec<RowStatistics>| {
             append_statistics(&batch, rows).ok_or_else(|| {
                 BlockError::Footer("a statistics column has the wrong type or lacks values".to_owned())
             })
         };
-        let collect_hashes = |_: &Part, batch: RecordBatch, hashes: &mut Vec<i64>| {
-            let column = primitive::<Int64Type>(&batch, 0);
-            let column =
-                column.ok_or_else(|| BlockError::Footer("column _series has the wrong type".to_owned()))?;
-            hashes.extend(column.values());
-            Ok(())
-        };
+        let hashes = self.read_hashes().await?;
         let mut held = Held::default();
         let fetching = Fetching::new(Use::Samples, &mut held);
-        let hashes: Vec<Vec<i64>> = self.decode(parts(&[0]), fetching, collect_hashes).await?;
-        let hashes: Vec<i64> = hashes.into_iter().flatten().collect();
-        let fetching = Fetching::new(Use::Samples, &mut held);
-        let rows: Vec<Vec<RowStatistics>> = self.decode(parts(&columns), fetching, collect).await?;
+        let rows: Vec<Vec<RowStatistics>> =
+            self.decode(self.whole_groups(&columns), fetching, collect).await?;
         let mut rows: Vec<RowStatistics> = rows.into_iter().flatten().collect();
         rows.iter_mut().zip(hashes).for_each(|(row, hash)| row.series_hash = hash);
         Ok(rows)
@@ -143,6 +154,15 @@ impl BlockReader {
             findings.add(|| "the footer's metric names are not the first and the last".to_owned());
         }
     }
+}
+
+/// Returns whether every row of the file can be found by its labels and times.
+fn are_all_found(rows: &[BlockRow], in_file: usize, findings: &mut Findings) -> bool {
+    let all = rows.len() == in_file && rows.iter().zip(0..).all(|(row, number)| row.row == number);
+    if !all {
+        findings.add(|| format!("{} of {in_file} rows can be found", rows.len()));
+    }
+    all
 }
 
 fn batch_end(rows: &[BlockRow], start: usize) -> usize {
@@ -184,11 +204,13 @@ fn check_order(previous: Option<&BlockRow>, row: &BlockRow, findings: &mut Findi
     }
 }
 
+/// Returns what is wrong with the hash of a row.
+pub(super) fn wrong_hash(said: i64, labels: &Labels) -> Option<&'static str> {
+    (said != labels.series_hash().cast_signed()).then_some("_series is not the hash of its labels")
+}
+
 fn check_row(row: &BlockRow, said: &RowStatistics, samples: &[Sample], findings: &mut Findings) {
-    let mut wrong = Vec::new();
-    if said.series_hash != row.labels.series_hash().cast_signed() {
-        wrong.push("_series is not the hash of its labels");
-    }
+    let mut wrong = Vec::from_iter(wrong_hash(said.series_hash, &row.labels));
     let summary = summarize(samples);
     if !is_right(said, &summary) {
         wrong.push("its statistics are not those of its samples");

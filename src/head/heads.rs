@@ -84,6 +84,14 @@ impl Heads {
         self.read(|map| map.values().flat_map(|h| h.frozen.iter().chain(&h.active)).map(|h| h.bytes()).sum())
     }
 
+    /// Returns the time of the earliest sample or exemplar in all heads.
+    #[must_use]
+    pub fn min_time_ms(&self) -> Option<i64> {
+        self.read(|map| {
+            map.values().flat_map(|h| h.frozen.iter().chain(&h.active)).filter_map(|h| h.min_time_ms()).min()
+        })
+    }
+
     /// Returns the number of series in active heads.
     #[must_use]
     pub fn active_series(&self) -> usize {

@@ -1,6 +1,6 @@
 //! One tenant's head: what goes in.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashMap;
@@ -30,6 +30,8 @@ pub struct Head {
     sample_count: AtomicU64,
     /// Exemplars and metadata entries.
     other_count: AtomicU64,
+    /// Of samples and exemplars; `i64::MAX` before the first.
+    min_time_ms: AtomicI64,
     frozen: AtomicBool,
 }
 
@@ -44,6 +46,7 @@ impl Head {
             metadata: RwLock::default(),
             sample_count: AtomicU64::new(0),
             other_count: AtomicU64::new(0),
+            min_time_ms: AtomicI64::new(i64::MAX),
             frozen: AtomicBool::new(false),
         }
     }
@@ -68,6 +71,13 @@ impl Head {
     #[must_use]
     pub fn sample_count(&self) -> u64 {
         self.sample_count.load(Ordering::Relaxed)
+    }
+
+    /// Returns the time of the earliest sample or exemplar.
+    #[must_use]
+    pub fn min_time_ms(&self) -> Option<i64> {
+        let min_ms = self.min_time_ms.load(Ordering::Relaxed);
+        (min_ms != i64::MAX).then_some(min_ms)
     }
 
     /// Returns whether nothing of any kind was appended.
@@ -148,13 +158,15 @@ impl Head {
     pub fn append<'a>(&self, samples: impl IntoIterator<Item = (u32, &'a Sample)>) {
         let known = self.series_count();
         let mut shards: [_; SHARDS] = std::array::from_fn(|shard| self.write_shard(shard, known));
-        let mut count = 0;
+        let (mut count, mut min_ms) = (0, i64::MAX);
         for (series, sample) in samples {
             let (shard, place) = place(series);
             shards[shard].push(place, *sample);
             count += 1;
+            min_ms = min_ms.min(sample.ts_ms);
         }
         self.sample_count.fetch_add(count, Ordering::Relaxed);
+        self.min_time_ms.fetch_min(min_ms, Ordering::Relaxed);
     }
 
     /// Appends those of the samples whose series belong to a part of the head, so that threads can share the work of
@@ -163,21 +175,24 @@ impl Head {
         let known = self.series_count();
         let mut shards: [_; SHARDS] =
             std::array::from_fn(|shard| part.has(shard).then(|| self.write_shard(shard, known)));
-        let mut count = 0;
+        let (mut count, mut min_ms) = (0, i64::MAX);
         for (series, sample) in samples {
             let (shard, place) = place(series);
             if let Some(shard) = &mut shards[shard] {
                 shard.push(place, *sample);
                 count += 1;
+                min_ms = min_ms.min(sample.ts_ms);
             }
         }
         self.sample_count.fetch_add(count, Ordering::Relaxed);
+        self.min_time_ms.fetch_min(min_ms, Ordering::Relaxed);
     }
 
     /// Appends native histograms of series that [`Head::resolve`] numbered.
     pub fn append_histograms<'a>(&self, samples: impl IntoIterator<Item = (u32, &'a HistogramSample)>) {
         let mut count = 0;
         for (series, sample) in samples {
+            self.min_time_ms.fetch_min(sample.ts_ms, Ordering::Relaxed);
             self.write_shard(place(series).0, 0).push_histogram(series, sample);
             count += 1;
         }
@@ -188,6 +203,7 @@ impl Head {
     pub fn append_exemplars(&self, exemplars: impl IntoIterator<Item = (u32, Exemplar)>) {
         let mut count = 0;
         for (series, exemplar) in exemplars {
+            self.min_time_ms.fetch_min(exemplar.ts_ms, Ordering::Relaxed);
             self.write_shard(place(series).0, 0).push_exemplar(series, exemplar);
             count += 1;
         }

@@ -111,6 +111,35 @@ fn look_up_finds_series_by_their_bytes() {
 }
 
 #[test]
+fn the_earliest_time_is_that_of_samples_histograms_and_exemplars() {
+    let heads = Heads::new();
+    let head = heads.active(&TenantId::new("t").unwrap());
+    assert_eq!((head.min_time_ms(), heads.min_time_ms()), (None, None));
+    let number = head.resolve(&[labels("up", "a")])[0];
+    head.append([
+        (number, Sample::new(9, 1.0)),
+        (number, Sample::new(8, 1.0)),
+        (number, Sample::new(10, 1.0)),
+    ]);
+    assert_eq!(head.min_time_ms(), Some(8));
+    for part in 0..APPEND_PARTS {
+        head.append_part(part, [(number, Sample::new(7, 1.0))]);
+    }
+    assert_eq!(head.min_time_ms(), Some(7));
+    let histogram = crate::model::NativeHistogram::Int(Box::default());
+    head.append_histograms([(number, &HistogramSample { ts_ms: 6, start_ms: 0, histogram })]);
+    assert_eq!(head.min_time_ms(), Some(6));
+    head.append_exemplars([(number, Exemplar { labels: Labels::empty(), value: 1.0, ts_ms: -5 })]);
+    assert_eq!(head.min_time_ms(), Some(-5));
+    let _ = heads.freeze();
+    let next = heads.active(head.tenant());
+    next.append([(next.resolve(&[labels("up", "a")])[0], Sample::new(3, 1.0))]);
+    assert_eq!(heads.min_time_ms(), Some(-5), "frozen heads count");
+    heads.release(&head);
+    assert_eq!(heads.min_time_ms(), Some(3));
+}
+
+#[test]
 fn a_cut_freezes_heads_with_samples_and_forgets_empty_ones() {
     let heads = Heads::new();
     let (full, empty) = (TenantId::new("full").unwrap(), TenantId::new("empty").unwrap());

@@ -1,5 +1,7 @@
 //! Exemplars: single observations with the labels of a trace.
 
+use std::cmp::Ordering;
+
 use super::labels::Labels;
 
 /// One exemplar of a series.
@@ -24,11 +26,20 @@ impl PartialEq for Exemplar {
 
 impl Eq for Exemplar {}
 
+impl Exemplar {
+    /// Orders the exemplars of a series by time, labels and value.
+    #[must_use]
+    pub fn series_order(&self, other: &Self) -> Ordering {
+        let by_content = || {
+            let by_labels = self.labels.cmp(&other.labels);
+            by_labels.then_with(|| self.value.to_bits().cmp(&other.value.to_bits()))
+        };
+        self.ts_ms.cmp(&other.ts_ms).then_with(by_content)
+    }
+}
+
 /// Sorts exemplars by time, labels and value and leaves one of equal ones.
 pub fn normalize_exemplars(exemplars: &mut Vec<Exemplar>) {
-    exemplars.sort_by(|a, b| {
-        let by_content = a.labels.cmp(&b.labels).then(a.value.to_bits().cmp(&b.value.to_bits()));
-        a.ts_ms.cmp(&b.ts_ms).then(by_content)
-    });
+    exemplars.sort_by(Exemplar::series_order);
     exemplars.dedup();
 }

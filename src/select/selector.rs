@@ -119,8 +119,11 @@ impl Selector {
     /// Returns the sets of external labels that a tenant's samples carry.
     ///
     /// # Errors
-    /// A catalog part that cannot be read.
+    /// A catalog, or a part of it, that cannot be read: there may be further sets.
     pub async fn external_labels(&self, tenant: &TenantId) -> Result<Vec<Labels>, SelectError> {
+        if let Some(unreadable) = self.view.as_ref().and_then(|view| view.unreadable(tenant)) {
+            return Err(unreadable);
+        }
         let mut sets: Vec<Labels> = Vec::new();
         if let Some((heads, external)) = &self.heads
             && !heads.of_tenant(tenant).is_empty()
@@ -145,9 +148,19 @@ impl Selector {
         Ok(sets)
     }
 
-    /// Returns the time of the first sample in blocks, where there are any.
+    /// Returns the time of the first sample or exemplar in heads, where there are any.
+    #[must_use]
+    pub fn heads_min_time_ms(&self) -> Option<i64> {
+        self.heads.as_ref().and_then(|(heads, _)| heads.min_time_ms())
+    }
+
+    /// Returns the time of the first sample in blocks, where there are any; those of a catalog that does not read may
+    /// be of any time.
     #[must_use]
     pub fn blocks_min_time_ms(&self) -> Option<i64> {
+        if self.view.as_ref().is_some_and(|view| view.has_unreadable()) {
+            return Some(i64::MIN);
+        }
         if let Some(directory) = &self.directory {
             return Some(directory.blocks.range().start_ms);
         }

@@ -49,6 +49,11 @@ impl CatalogView {
         newest.keys().chain(unreadable.keys()).cloned().collect()
     }
 
+    /// Returns whether there are tenants of whose catalogs nothing is known.
+    pub(super) fn has_unreadable(&self) -> bool {
+        !self.unreadable.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Returns why nothing is known of a tenant that has a catalog.
     pub(super) fn unreadable(&self, tenant: &TenantId) -> Option<SelectError> {
         let unreadable = self.unreadable.read().unwrap_or_else(PoisonError::into_inner);

@@ -61,9 +61,9 @@ impl Shared {
         range: TimeRange,
     ) -> Result<BySeries, StoreError> {
         let mut all = BySeries::new();
-        for tenant in self.selector.tenants() {
-            let own = tenant_labels(&self.settings.tenant_label, &tenant);
-            for matchers in selectors {
+        for matchers in selectors {
+            for tenant in self.matching_tenants(matchers) {
+                let own = tenant_labels(&self.settings.tenant_label, &tenant);
                 let matchers_for =
                     |external: &Labels| remaining_matchers(matchers, &external.with_external(&own, &[]));
                 for found in self.selector.exemplars(&tenant, range, &matchers_for).await? {

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use super::error::StoreError;
 use super::grpc::status;
 use super::reads::{Shared, tenant_labels};
-use crate::model::Labels;
+use crate::model::{Labels, error_chain};
 use crate::wire::store_api::info::info_server::{Info, InfoServer};
 use crate::wire::store_api::info::{
     ExemplarsInfo, InfoRequest, InfoResponse, MetricMetadataInfo, StoreInfo, TsdbInfo,
@@ -31,18 +31,18 @@ impl Info for InfoApi {
         if !self.0.is_ready() {
             return Err(status(&StoreError::NotReady));
         }
-        self.0.info().await.map(Response::new).map_err(|error| status(&error))
+        Ok(Response::new(self.0.info().await))
     }
 }
 
 impl Shared {
-    async fn info(&self) -> Result<InfoResponse, StoreError> {
+    async fn info(&self) -> InfoResponse {
         let (min_time, max_time) = self.times();
-        let label_sets = self.label_sets().await?;
+        let label_sets = self.label_sets().await;
         let tsdb_infos =
             label_sets.iter().map(|labels| TsdbInfo { labels: Some(labels.clone()), min_time, max_time });
         let component = if self.settings.head_max_age_ms.is_some() { "receive" } else { "store" };
-        Ok(InfoResponse {
+        InfoResponse {
             component_type: component.to_owned(),
             store: Some(StoreInfo {
                 min_time,
@@ -55,31 +55,41 @@ impl Shared {
             exemplars: Some(ExemplarsInfo { min_time, max_time }),
             label_sets,
             ..InfoResponse::default()
-        })
+        }
     }
 
     /// Returns the times that may be asked for, both inclusive. Heads take samples up to `max_age` back at any
-    /// moment; blocks may gain newer samples at any moment.
+    /// moment and keep them until readers find them in blocks; blocks may gain newer samples at any moment.
     fn times(&self) -> (i64, i64) {
-        let heads = self.settings.head_max_age_ms.map(|age| self.clock.now_ms().saturating_sub(age));
-        match (heads, self.selector.blocks_min_time_ms()) {
-            (None, None) => (i64::MAX, i64::MIN),
-            (Some(heads), Some(blocks)) => (heads.min(blocks), i64::MAX),
-            (Some(min), None) | (None, Some(min)) => (min, i64::MAX),
+        let accepted = self.settings.head_max_age_ms.map(|age| self.clock.now_ms().saturating_sub(age));
+        // Heads before blocks: what moves from one to the other between the two looks is seen.
+        let held = [self.selector.heads_min_time_ms(), self.selector.blocks_min_time_ms()];
+        match held.into_iter().chain([accepted]).flatten().min() {
+            None => (i64::MAX, i64::MIN),
+            Some(min) => (min, i64::MAX),
         }
     }
 
-    /// Returns the labels that series of each tenant and producer carry.
-    async fn label_sets(&self) -> Result<Vec<LabelSet>, StoreError> {
+    /// Returns the labels that series of each tenant and producer carry. One tenant's damage neither silences it, as
+    /// nobody would be told of it, nor the others.
+    async fn label_sets(&self) -> Vec<LabelSet> {
         let mut sets: Vec<Labels> = Vec::new();
         for tenant in self.selector.tenants() {
             let own = tenant_labels(&self.settings.tenant_label, &tenant);
-            let external = self.selector.external_labels(&tenant).await?;
-            sets.extend(external.iter().map(|external| external.with_external(&own, &[])));
+            match self.selector.external_labels(&tenant).await {
+                Ok(external) => {
+                    sets.extend(external.iter().map(|external| external.with_external(&own, &[])));
+                }
+                Err(error) => {
+                    let error = error_chain(&error);
+                    tracing::warn!(%tenant, error, "cannot tell a tenant's external labels, announcing its own label");
+                    sets.push(own);
+                }
+            }
         }
         sets.sort();
         sets.dedup();
-        Ok(sets.iter().map(label_set).collect())
+        sets.iter().map(label_set).collect()
     }
 }
 

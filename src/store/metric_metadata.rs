@@ -19,11 +19,12 @@ use super::grpc::client_waits;
 use super::json;
 use super::parameters::{parse_bool, parse_count};
 use super::reads::Shared;
-use crate::model::{MetadataEntry, normalize_metadata};
+use crate::model::{MetadataEntry, TenantId, normalize_metadata};
+use crate::select::SelectError;
 use crate::wire::store_api::metadata_server::{Metadata, MetadataServer};
 use crate::wire::store_api::{
     Meta, MetricMetadata, MetricMetadataEntry, MetricMetadataRequest, MetricMetadataResponse,
-    REQUEST_BYTES_MAX, metric_metadata_response,
+    PartialResponseStrategy, REQUEST_BYTES_MAX, metric_metadata_response,
 };
 
 /// Entries by family, the newest first.
@@ -78,17 +79,28 @@ impl Metadata for MetadataApi {
         let (shared, waits, request) = (&self.0, client_waits(&request), request.into_inner());
         let work = async {
             let metric = (!request.metric.is_empty()).then_some(request.metric.as_str());
-            let mut entries = Vec::new();
+            let may_lack = request.partial_response_strategy() == PartialResponseStrategy::Warn;
+            let (mut entries, mut answers) = (Vec::new(), Vec::new());
             for tenant in shared.selector.tenants() {
-                entries.extend(shared.selector.metadata(&tenant, metric).await?);
+                match shared.selector.metadata(&tenant, metric).await {
+                    Ok(found) => entries.extend(found),
+                    Err(error) if may_lack => answers.push(Ok(warning(&tenant, &error))),
+                    Err(error) => return Err(error.into()),
+                }
             }
             let limit = request.limit.into();
-            let answer = shared.selector.cpu().run(move || message(by_family(entries, limit))).await?;
-            let answer: Self::MetricMetadataStream = Box::pin(futures::stream::iter([Ok(answer)]));
-            Ok(answer)
+            answers.push(Ok(shared.selector.cpu().run(move || message(by_family(entries, limit))).await?));
+            let answers: Self::MetricMetadataStream = Box::pin(futures::stream::iter(answers));
+            Ok(answers)
         };
         shared.call("MetricMetadata", waits, work).await
     }
+}
+
+/// The request names no tenant: one that cannot be read must not hide the others.
+fn warning(tenant: &TenantId, error: &SelectError) -> MetricMetadataResponse {
+    let text = format!("the metadata of tenant {tenant} is missing: {error}");
+    MetricMetadataResponse { result: Some(metric_metadata_response::Result::Warning(text)) }
 }
 
 fn message(families: ByFamily) -> MetricMetadataResponse {

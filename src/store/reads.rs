@@ -194,7 +194,8 @@ impl Shared {
         QueryBudget::new(self.settings.limits, reads_samples)
     }
 
-    fn matching_tenants(&self, matchers: &[Matcher]) -> Vec<TenantId> {
+    /// Returns the tenants that a query can be about: damage of others does not concern it.
+    pub(super) fn matching_tenants(&self, matchers: &[Matcher]) -> Vec<TenantId> {
         let label = self.settings.tenant_label.as_str();
         let on_tenant: Vec<&Matcher> = matchers.iter().filter(|m| m.name() == label).collect();
         let mut tenants = self.selector.tenants();

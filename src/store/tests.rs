@@ -9,11 +9,13 @@ use crate::runtime::*;
 mod contract;
 mod fixture;
 mod hiding;
+mod info;
 mod kinds;
 mod metadata;
 mod remote_read;
 mod stops;
 mod store_api;
+mod unreadable;
 
 use fixture::{Fixture, Place, Producer, ms, team};
 

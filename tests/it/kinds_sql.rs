@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use perennial::block::{
-    BlockSpec, BlockStats, HistogramRun, SqlFile, duckdb_views, extend_label_columns, write_exemplars,
-    write_histograms, write_metadata,
+    BlockSpec, BlockStats, HistogramRun, SeriesRun, SqlFile, duckdb_views, extend_label_columns, write_block,
+    write_exemplars, write_histograms, write_metadata,
 };
 use perennial::model::{
     BlockKind, CUSTOM_BUCKETS_SCHEMA, Exemplar, FloatHistogram, Histogram, HistogramSample, Labels, Metadata,
-    MetadataEntry, MetricType, NativeHistogram, Resolution, STALE_MARKER_BITS, Span, TenantId, TimeRange,
-    Ulid,
+    MetadataEntry, MetricType, NativeHistogram, Resolution, STALE_MARKER_BITS, Sample, Span, TenantId,
+    TimeRange, Ulid,
 };
 
 use crate::support::Python;
@@ -201,6 +201,43 @@ fn duckdb_counts_a_histogram_of_two_files_once() {
         ["b", "900000", "0.0"],
     ];
     assert_eq!(rows, texts(&expected.each_ref().map(|row| row.as_slice())));
+}
+
+#[test]
+fn duckdb_sees_start_timestamps() {
+    let Some(python) = Python::find("duckdb_sees_start_timestamps") else { return };
+    let mut files = Files::new();
+    let sample = |ts_ms, value, start_ms| Sample { ts_ms, value, start_ms };
+    // Two files that overlap, and one alone. The value decides what stays; of equal ones the later start does.
+    let stale = f64::from_bits(STALE_MARKER_BITS);
+    for samples in [
+        vec![sample(1_000, 1.0, 5), sample(2_000, 2.0, 9), sample(3_000, 3.0, 5), sample(4_000, stale, 5)],
+        vec![sample(1_000, 1.0, 7), sample(2_000, 3.0, 4), sample(3_000, 3.0, 0), sample(4_000, stale, 0)],
+        vec![sample(900_000, 0.5, 800_000), sample(901_000, 0.5, 0)],
+        vec![sample(950_000, 0.5, 0)],
+    ] {
+        let run = SeriesRun { labels: labels("a"), samples };
+        files.add(BlockKind::Samples, |out, spec| write_block(out, spec, [run]).unwrap());
+    }
+    let query = "SELECT epoch_ms(ts), value, epoch_ms(start_ts) FROM samples ORDER BY ts";
+    let expected = [
+        ["1000", "1.0", "7"],
+        ["2000", "3.0", "4"],
+        ["3000", "3.0", "5"],
+        ["4000", "None", "5"],
+        ["900000", "0.5", "800000"],
+        ["901000", "0.5", "None"],
+        ["950000", "0.5", "None"],
+    ];
+    assert_eq!(files.query(&python, query), texts(&expected.each_ref().map(|row| row.as_slice())));
+
+    let mut files = Files::new();
+    let started = |start_ms| HistogramSample { start_ms, ..whole(1_000, Histogram::default()) };
+    files.histograms("a", vec![started(3), whole(2_000, Histogram::default())]);
+    files.histograms("a", vec![started(4)]);
+    files.histograms("b", vec![HistogramSample { ts_ms: 9_000, ..started(8_000) }]);
+    let query = "SELECT epoch_ms(ts), epoch_ms(start_ts) FROM histograms ORDER BY ts";
+    assert_eq!(files.query(&python, query), texts(&[&["1000", "4"], &["2000", "None"], &["9000", "8000"]]));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Blocks of exemplars: a row is one exemplar.
 //!
-//! Owns their schema, writing, and finding. Rows are sorted by series in block order, then time, labels and value.
+//! Owns their schema, writing, finding, and verification. Rows are sorted by series in block order, then time, labels and value.
 //!
 //! **Invariants**
 //! - Every bit of the value and every label comes back; the order of an exemplar's labels is that of `model::Labels`.
@@ -9,6 +9,7 @@
 
 mod read;
 mod schema;
+mod verify;
 mod writer;
 
 #[cfg(test)]

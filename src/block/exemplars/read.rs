@@ -20,7 +20,7 @@ const BATCH_ROWS: usize = 8_192;
 
 /// An open block of exemplars. Clones share its footer.
 #[derive(Debug, Clone)]
-pub struct ExemplarReader(BlockReader);
+pub struct ExemplarReader(pub(super) BlockReader);
 
 impl ExemplarReader {
     /// Opens a block of exemplars by its footer, normally with one read.
@@ -94,17 +94,17 @@ fn push(found: &mut Found, labels: Labels, exemplar: Exemplar) {
 }
 
 /// The columns of a batch.
-struct Columns<'a> {
-    labels: &'a [ArrayRef],
-    rest: &'a ArrayRef,
-    times: &'a PrimitiveArray<TimestampMillisecondType>,
+pub(super) struct Columns<'a> {
+    pub(super) labels: &'a [ArrayRef],
+    pub(super) rest: &'a ArrayRef,
+    pub(super) times: &'a PrimitiveArray<TimestampMillisecondType>,
     values: &'a PrimitiveArray<Float64Type>,
     ids: [&'a StringArray; 2],
     others: Rest<'a>,
 }
 
 impl<'a> Columns<'a> {
-    fn new(columns: &'a [ArrayRef], label_columns: usize) -> Option<Self> {
+    pub(super) fn new(columns: &'a [ArrayRef], label_columns: usize) -> Option<Self> {
         let (labels, others) = columns.split_at_checked(label_columns)?;
         let [rest, times, values, traces, spans, others] = others else { return None };
         Some(Self {
@@ -117,7 +117,7 @@ impl<'a> Columns<'a> {
         })
     }
 
-    fn exemplar(&self, row: usize) -> Result<Exemplar, BlockError> {
+    pub(super) fn exemplar(&self, row: usize) -> Result<Exemplar, BlockError> {
         let ids = self.ids.iter().zip(IDS).filter(|(ids, _)| ids.is_valid(row));
         let ids = ids.map(|(ids, (label, _))| (label, ids.value(row)));
         let labels = Labels::from_pairs(ids.chain(self.others.labels(row))).map_err(BlockError::Labels)?;

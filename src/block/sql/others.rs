@@ -37,7 +37,8 @@ pub(super) const HISTOGRAM_ROWS: RowsView = RowsView {
 };
 
 /// Columns that `histograms` adds before the labels, and those that `histogram_buckets` does.
-const HISTOGRAMS_OWN: [&str; 7] = ["ts", "count", "sum", "schema", "zero_threshold", "zero_count", "buckets"];
+const HISTOGRAMS_OWN: [&str; 8] =
+    ["ts", "count", "sum", "schema", "zero_threshold", "zero_count", "buckets", "start_ts"];
 const BUCKETS_OWN: [&str; 4] = ["ts", "lower", "upper", "count"];
 const EXEMPLARS_OWN: [&str; 5] = ["ts", "value", "trace_id", "span_id", "exemplar_labels"];
 
@@ -86,7 +87,7 @@ impl Views<'_> {
              CASE WHEN _zero <> 0 THEN [{{'lower': -_zero_threshold, 'upper': _zero_threshold, 'count': _zero}}] \
              ELSE [] END),\n    {positive}) END AS _buckets\n  \
              FROM (SELECT *, COALESCE(_hcount[_i]::DOUBLE, _hcount_float[_i]) AS _n, \
-             COALESCE(_zero_count[_i]::DOUBLE, _zero_count_float[_i]) AS _zero, _sum[_i] AS _total\n  \
+             COALESCE(_zero_count[_i]::DOUBLE, _zero_count_float[_i]) AS _zero, _sum[_i] AS _total, {ST}[_i] AS _start\n  \
              FROM (SELECT *, unnest({TS}) AS _time, unnest(range(1, len({TS}) + 1)) AS _i,\n    \
              {} AS _positive_at,\n    {} AS _negative_at\n  \
              FROM histogram_rows WHERE {condition}))",
@@ -99,13 +100,13 @@ impl Views<'_> {
         let labels = self.labels_in_view(&HISTOGRAMS_OWN);
         let columns = format!(
             "_time AS ts, _n AS \"count\", _total AS \"sum\", _schema AS \"schema\", \
-             _zero_threshold AS zero_threshold, _zero AS zero_count, _buckets AS buckets, {labels}, {LABELS_REST}, \
-             {SERIES}"
+             _zero_threshold AS zero_threshold, _zero AS zero_count, _buckets AS buckets, _start AS start_ts, {labels}, \
+             {LABELS_REST}, {SERIES}"
         );
         // What stays of two histograms at one time: model::NativeHistogram has the whole rule.
         let winner = format!(
             "row_number() OVER (PARTITION BY _time, {} ORDER BY _total IS NULL, _hcount IS NULL, _n DESC, _zero DESC, \
-             _total::BIT DESC) = 1",
+             _total::BIT DESC, _start DESC NULLS LAST) = 1",
             self.identity()
         );
         format!(

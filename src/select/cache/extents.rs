@@ -74,8 +74,13 @@ impl<V> Extents<V> {
         gone
     }
 
-    /// Removes the extent that starts at an offset.
-    pub(super) fn remove(&mut self, id: Ulid, start: u64) -> Option<(Ulid, Range<u64>, V)> {
+    /// Removes an extent where it is there with these bounds, and returns whether it was.
+    pub(super) fn remove_exactly(&mut self, id: Ulid, range: &Range<u64>) -> bool {
+        let extent = self.blocks.get(&id).and_then(|extents| extents.get(&range.start));
+        extent.is_some_and(|extent| extent.end == range.end) && self.remove(id, range.start).is_some()
+    }
+
+    fn remove(&mut self, id: Ulid, start: u64) -> Option<(Ulid, Range<u64>, V)> {
         let extents = self.blocks.get_mut(&id)?;
         let extent = extents.remove(&start)?;
         if extents.is_empty() {

@@ -18,7 +18,7 @@ const CHECKSUM_BYTES: usize = 8;
 /// What names of files have that are being written.
 const UNFINISHED: &str = ".part";
 
-/// Extents in the files of a folder.
+/// Extents in the files of a folder. Names change only while the index is locked, together with it.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -105,9 +105,13 @@ impl Folder {
     /// Returns the extent that holds a range, with its bytes.
     pub(super) async fn get(&self, id: Ulid, range: &Range<u64>) -> Option<(Range<u64>, Bytes)> {
         let (extent, ()) = self.files().get(id, range)?;
+        self.read(id, extent).await
+    }
+
+    /// Reads an extent that was in the index; one that does not read is kept no longer.
+    pub(super) async fn read(&self, id: Ulid, extent: Range<u64>) -> Option<(Range<u64>, Bytes)> {
         let path = self.path.join(file_name(id, &extent));
-        let read = tokio::fs::read(&path).await;
-        let opened = match read {
+        let opened = match tokio::fs::read(&path).await {
             Ok(file) => open_file(id, &extent, file),
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "a file of the read cache is gone");
@@ -115,8 +119,12 @@ impl Folder {
             }
         };
         if opened.is_none() {
-            self.files().remove(id, extent.start);
-            remove(&path);
+            let mut files = self.files();
+            // A larger extent may have taken this one's place, and its file with it.
+            if files.remove_exactly(id, &extent) {
+                remove(&path);
+                self.instruments.set_disk_bytes(files.bytes());
+            }
         }
         opened.map(|bytes| (extent, bytes))
     }
@@ -126,28 +134,33 @@ impl Folder {
         if self.files().get(id, &range).is_some() {
             return;
         }
-        let path = self.path.join(file_name(id, &range));
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.path.join(format!("{}-{number}{UNFINISHED}", std::process::id()));
         let file = [bytes.as_ref(), &checksum(id, range.start, bytes)].concat();
-        let written = async {
-            tokio::fs::write(&unfinished, file).await?;
-            tokio::fs::rename(&unfinished, &path).await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(path = %path.display(), %error, "cannot write to the read cache");
+        let written = tokio::fs::write(&unfinished, file).await;
+        if let Err(error) = written.and_then(|()| self.add(id, &range, &unfinished)) {
+            tracing::warn!(path = %unfinished.display(), %error, "cannot write to the read cache");
             remove(&unfinished);
-            return;
         }
-        let gone = {
-            let mut files = self.files();
-            let gone = files.insert(id, range, ());
-            self.instruments.set_disk_bytes(files.bytes());
-            gone
-        };
-        for (id, gone, ()) in gone {
-            remove(&self.path.join(file_name(id, &gone)));
+    }
+
+    /// Gives a file its name, with the index locked: several queries that miss the same range keep it once.
+    fn add(&self, id: Ulid, range: &Range<u64>, unfinished: &Path) -> io::Result<()> {
+        let mut files = self.files();
+        let gone = files.insert(id, range.clone(), ());
+        if gone.iter().any(|(of, extent, ())| *of == id && extent == range) {
+            remove(unfinished);
+            return Ok(());
         }
+        for (id, extent, ()) in gone {
+            remove(&self.path.join(file_name(id, &extent)));
+        }
+        let renamed = std::fs::rename(unfinished, self.path.join(file_name(id, range)));
+        if renamed.is_err() {
+            files.remove_exactly(id, range);
+        }
+        self.instruments.set_disk_bytes(files.bytes());
+        renamed
     }
 
     fn files(&self) -> MutexGuard<'_, Extents<()>> {

@@ -107,6 +107,72 @@ async fn the_folder_stays_within_its_bound() {
     drop(smaller);
 }
 
+/// Checks that the folder holds what the index counts.
+fn check_count(path: &Path, metrics: &Metrics) {
+    let files = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().metadata().unwrap().len());
+    // A file has a checksum of 8 bytes, an extent counts 128 bytes beside its own.
+    let counted: u64 = files.map(|bytes| bytes - 8 + 128).sum();
+    let line = format!("perennial_read_cache_bytes{{tier=\"disk\"}} {counted}\n");
+    let text = metrics.render();
+    assert!(text.contains(&line), "{line} in\n{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_queries_that_miss_the_same_range_keep_it_once() {
+    let (folder, metrics) = (tempfile::tempdir().unwrap(), Metrics::new());
+    let cache = ReadCache::open(&settings(folder.path(), 1 << 20), &metrics).unwrap();
+    for block in 0..20 {
+        let keeps = (0..8).map(|_| {
+            let cache = Arc::clone(&cache);
+            tokio::spawn(async move {
+                let range = 100..300;
+                cache.keep(id(block), range.clone(), &bytes(block, &range), (Kind::Labels, false)).await;
+            })
+        });
+        futures::future::join_all(keeps).await.into_iter().for_each(Result::unwrap);
+        let found = cache.get(id(block), &(100..300), Kind::Labels).await;
+        assert_eq!(found, Some(bytes(block, &(100..300))), "block {block}");
+    }
+    check_count(folder.path(), &metrics);
+}
+
+#[tokio::test]
+async fn a_file_that_went_under_a_pending_read_takes_no_larger_one_along() {
+    let (folder, metrics) = (tempfile::tempdir().unwrap(), Metrics::new());
+    let files = Folder::open(folder.path(), 1 << 20, Instruments::registered(&metrics)).unwrap();
+    files.keep(id(1), 0..100, &bytes(1, &(0..100))).await;
+    files.keep(id(1), 0..200, &bytes(1, &(0..200))).await;
+    // A query that found the small extent just before.
+    assert_eq!(files.read(id(1), 0..100).await, None);
+    assert_eq!(files.get(id(1), &(0..100)).await, Some((0..200, bytes(1, &(0..200)))));
+    check_count(folder.path(), &metrics);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn queries_side_by_side_leave_no_file_that_is_not_counted() {
+    let (folder, metrics) = (tempfile::tempdir().unwrap(), Metrics::new());
+    let cache = ReadCache::open(&settings(folder.path(), 5_000), &metrics).unwrap();
+    let queries = (0..8).map(|seed| {
+        let cache = Arc::clone(&cache);
+        tokio::spawn(async move {
+            let random = random_from_seed(seed);
+            for _ in 0..200 {
+                let (block, start) = (random.next_u64() % 2, random.next_u64() % 4 * 100);
+                let range = start..start + 100 * (1 + random.next_u64() % 4);
+                match cache.get(id(block), &range, Kind::Labels).await {
+                    Some(found) => assert_eq!(found, bytes(block, &range)),
+                    None => {
+                        let bytes = bytes(block, &range);
+                        cache.keep(id(block), range, &bytes, (Kind::Labels, false)).await;
+                    }
+                }
+            }
+        })
+    });
+    futures::future::join_all(queries).await.into_iter().for_each(Result::unwrap);
+    check_count(folder.path(), &metrics);
+}
+
 #[tokio::test]
 async fn damaged_files_count_as_missing_and_go() {
     let range = 0..500;

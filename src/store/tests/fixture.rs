@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::TryStreamExt;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::kinds::Kinds;
 use super::*;
@@ -54,6 +56,8 @@ pub(super) struct Fixture {
     pub(super) shutdown: Shutdown,
     pub(super) metrics: Metrics,
     pub(super) producers: Vec<Producer>,
+    pub(super) heads: Arc<Heads>,
+    pub(super) clock: Arc<ManualClock>,
 }
 
 pub(super) fn settings() -> StoreSettings {
@@ -80,6 +84,16 @@ impl Fixture {
         Self::with_kinds(place, producers, settings, Kinds::default()).await
     }
 
+    /// What lies under the keys that `is_damaged` names does not read. The first producer has written the further kinds.
+    pub(super) async fn damaged(
+        producers: Vec<Producer>,
+        kinds: Kinds,
+        is_damaged: impl Fn(&str) -> bool,
+    ) -> Self {
+        let settings = StoreSettings { head_max_age_ms: None, ..settings() };
+        Self::start((Place::Blocks, producers), settings, kinds, is_damaged).await
+    }
+
     /// The first producer has written the further kinds too.
     pub(super) async fn with_kinds(
         place: Place,
@@ -87,16 +101,28 @@ impl Fixture {
         settings: StoreSettings,
         kinds: Kinds,
     ) -> Self {
+        Self::start((place, producers), settings, kinds, |_| false).await
+    }
+
+    async fn start(
+        (place, producers): (Place, Vec<Producer>),
+        settings: StoreSettings,
+        kinds: Kinds,
+        is_damaged: impl Fn(&str) -> bool,
+    ) -> Self {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
-        let clock: Arc<dyn Clock> = ManualClock::new(ms(3_600));
-        let bucket = Bucket::from_store(Arc::new(InMemory::new()));
+        let manual_clock = ManualClock::new(ms(3_600));
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&manual_clock);
+        let store = Arc::new(InMemory::new());
+        let bucket = Bucket::from_store(Arc::<InMemory>::clone(&store));
         let random = random_from_seed(7);
-        let catalogs = Arc::new(Catalogs::new(
-            bucket.clone(),
-            Arc::clone(&clock),
-            random.clone(),
-            CatalogSettings::default(),
-        ));
+        // The oldest blocks stand in a part from the third on.
+        let catalog_settings = CatalogSettings { recent_blocks_max: 2, ..CatalogSettings::default() };
+        let new_catalogs = || {
+            let (clock, random) = (Arc::clone(&clock), random.clone());
+            Arc::new(Catalogs::new(bucket.clone(), clock, random, catalog_settings.clone()))
+        };
+        let catalogs = new_catalogs();
         let heads = Heads::new();
         let external = producers.first().map_or_else(Labels::empty, |p| p.external.clone());
         for producer in &producers {
@@ -108,18 +134,31 @@ impl Fixture {
         if let Some(producer) = producers.first() {
             kinds.store(place, producer, &heads, (&catalogs, &random)).await;
         }
-        let view = CatalogView::new(catalogs, &metrics);
-        view.refresh().await.unwrap();
+        let damaged = damage(&store, is_damaged).await;
+        let view = CatalogView::new(new_catalogs(), &metrics);
+        assert!(view.refresh().await.is_ok() || damaged > 0);
         let (cpu, limits) = (Cpu::start(2).unwrap(), SelectLimits::NONE);
-        let heads = (place != Place::Blocks).then_some((heads, external));
+        let read_heads = (place != Place::Blocks).then(|| (Arc::clone(&heads), external));
         let view = (place != Place::Heads).then_some(view);
-        let selector = Selector::new(heads, view, bucket, cpu, (limits, ReadCache::in_memory(64 << 20)));
+        let selector = Selector::new(read_heads, view, bucket, cpu, (limits, ReadCache::in_memory(64 << 20)));
         let ready = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&ready);
         let is_ready = Arc::new(move || asked.load(Ordering::SeqCst));
         let reads = Reads::new(selector, settings, clock, is_ready, shutdown.clone(), &metrics);
-        Self { reads, ready, shutdown, metrics, producers }
+        Self { reads, ready, shutdown, metrics, producers, heads, clock: manual_clock }
     }
+}
+
+/// Returns how many objects it damaged.
+async fn damage(store: &InMemory, is_damaged: impl Fn(&str) -> bool) -> usize {
+    let objects: Vec<object_store::ObjectMeta> = store.list(None).try_collect().await.unwrap();
+    let damaged = objects.iter().filter(|object| is_damaged(object.location.as_ref()));
+    let mut count = 0;
+    for object in damaged {
+        store.put(&object.location, "damaged".into()).await.unwrap();
+        count += 1;
+    }
+    count
 }
 
 fn split(place: Place, series: &[SeriesRun]) -> (Vec<SeriesRun>, Vec<SeriesRun>) {

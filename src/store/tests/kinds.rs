@@ -271,7 +271,7 @@ fn exemplar(seconds: i64, trace: &str, value: f64) -> Exemplar {
     Exemplar { labels: labels(&[("trace_id", trace)]), value, ts_ms: ms(seconds) }
 }
 
-fn with_exemplars() -> (Vec<Producer>, Kinds) {
+pub(super) fn with_exemplars() -> (Vec<Producer>, Kinds) {
     let series = vec![run(&[("__name__", "up")], 0..3, |_| 1.0)];
     let external = labels(&[("cluster", "lab"), ("replica", "a")]);
     let exemplars = vec![
@@ -398,7 +398,7 @@ fn entry(family: &str, seconds: i64, kind: MetricType, help: &str) -> MetadataEn
     MetadataEntry { family: family.to_owned(), since_ms: ms(seconds), metadata }
 }
 
-fn with_metadata() -> (Vec<Producer>, Kinds) {
+pub(super) fn with_metadata() -> (Vec<Producer>, Kinds) {
     let metadata = vec![
         entry("up", 0, MetricType::Gauge, "old"),
         entry("up", 60, MetricType::Gauge, "new"),

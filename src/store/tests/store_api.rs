@@ -7,10 +7,7 @@ use super::*;
 use crate::block::SeriesRun;
 use crate::select::SelectLimits;
 use crate::store::grpc::StoreApi;
-use crate::store::info::InfoApi;
 use crate::tsdb::XorDecoder;
-use crate::wire::store_api::info::InfoRequest;
-use crate::wire::store_api::info::info_server::Info;
 use crate::wire::store_api::series_response::Result as Frame;
 use crate::wire::store_api::store_server::Store;
 use crate::wire::store_api::*;
@@ -443,47 +440,6 @@ async fn label_values_follow_what_series_are_sent_with() {
     let fixture = Fixture::new(Place::Heads, producers()).await;
     let unnamed = fixture.store().label_values(Request::new(LabelValuesRequest::default())).await;
     assert_eq!(unnamed.unwrap_err().code(), Code::InvalidArgument);
-}
-
-#[tokio::test]
-async fn info_names_the_label_sets_and_times_once_ready() {
-    for place in Place::ALL {
-        let settings = StoreSettings {
-            head_max_age_ms: (place != Place::Blocks).then_some(600_000),
-            ..fixture::settings()
-        };
-        let fixture = Fixture::with(place, producers(), settings).await;
-        let info = InfoApi(Arc::clone(&fixture.reads.0));
-        fixture.ready.store(false, std::sync::atomic::Ordering::SeqCst);
-        let refused = info.info(Request::new(InfoRequest {})).await.unwrap_err();
-        assert_eq!(refused.code(), Code::Unavailable);
-        fixture.ready.store(true, std::sync::atomic::Ordering::SeqCst);
-        let answer = info.info(Request::new(InfoRequest {})).await.unwrap().into_inner();
-        assert_eq!(answer.component_type, if place == Place::Blocks { "store" } else { "receive" });
-        let sets: Vec<Labels> = answer.label_sets.iter().map(|s| label_set(&s.labels)).collect();
-        let set = |tenant: &str| labels(&[("cluster", "lab"), ("replica", "a"), ("tenant_id", tenant)]);
-        assert_eq!(sets, [set("team-a"), set("team-b")], "{place:?}");
-        let store = answer.store.unwrap();
-        // Now is one hour after the first sample, heads reach back ten minutes.
-        let min_time = if place == Place::Heads { ms(3_000) } else { ms(0) };
-        assert_eq!((store.min_time, store.max_time), (min_time, i64::MAX), "{place:?}");
-        assert!(store.supports_sharding && store.supports_without_replica_labels);
-        assert_eq!(store.tsdb_infos.len(), 2);
-        let exemplars = answer.exemplars.unwrap();
-        assert_eq!((exemplars.min_time, exemplars.max_time), (store.min_time, store.max_time));
-        assert!(answer.metric_metadata.is_some());
-        assert!(answer.rules.is_none() && answer.targets.is_none() && answer.query.is_none());
-    }
-}
-
-#[tokio::test]
-async fn an_empty_store_announces_a_time_range_that_nobody_asks_for() {
-    let settings = StoreSettings { head_max_age_ms: None, ..fixture::settings() };
-    let fixture = Fixture::with(Place::Blocks, Vec::new(), settings).await;
-    let info = InfoApi(Arc::clone(&fixture.reads.0));
-    let store = info.info(Request::new(InfoRequest {})).await.unwrap().into_inner().store.unwrap();
-    assert_eq!((store.min_time, store.max_time), (i64::MAX, i64::MIN));
-    assert!(series(&fixture, everything()).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ def duckdb_samples(views, out):
     con.execute(pathlib.Path(views).read_text())
     columns = [row[0] for row in con.execute("DESCRIBE samples").fetchall()]
     rest = "_labels_rest" in columns
-    labels = [c for c in columns if c == "__name__" or not (c in ("ts", "value") or c.startswith("_"))]
+    labels = [c for c in columns if c == "__name__" or not (c in ("ts", "value", "start_ts") or c.startswith("_"))]
     keys = ", ".join('"' + c.replace('"', '""') + '"' for c in labels + (["_labels_rest"] if rest else []))
     query = (
         f"SELECT {keys}, list(epoch_ms(ts) ORDER BY ts) AS t, list(value ORDER BY ts) AS v "
