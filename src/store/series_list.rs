@@ -16,7 +16,7 @@ const BATCH_SAMPLES_MIN: u64 = 1 << 18;
 const BATCH_SAMPLES_MAX: u64 = 1 << 20;
 
 /// Series without many samples must not make batches huge.
-const BATCH_SERIES: usize = 1 << 14;
+pub(super) const BATCH_SERIES: usize = 1 << 14;
 
 #[derive(Debug)]
 struct ListedSeries {
@@ -90,7 +90,7 @@ impl SeriesList {
             end += 1;
         }
         // An answer that ends early may end with this batch: what belongs to its last series must be in it.
-        if self.merged || series_max < BATCH_SERIES {
+        if self.merged || series_max != usize::MAX {
             let last = self.series[start..end].last();
             let rest = self.series[end..].iter();
             end += rest.take_while(|next| last.is_some_and(|last| last.labels == next.labels)).count();

@@ -10,6 +10,7 @@ mod contract;
 mod fixture;
 mod hiding;
 mod kinds;
+mod limits;
 mod metadata;
 mod remote_read;
 mod stops;
