@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
+
 use super::error::SelectError;
 use super::tsdb_blocks::{TsdbBlock, TsdbSeries};
 use crate::block::{BlockReader, BlockRow};
@@ -11,6 +13,9 @@ use crate::catalog::{BlockEntry, BlockKind};
 use crate::head::{Head, HeadSeries};
 use crate::model::{Labels, SeriesData, TimeRange, Ulid};
 use crate::runtime::Cpu;
+
+/// So many sources are read at once: each keeps connections and buffers busy.
+pub(super) const SOURCES_AT_ONCE: usize = 16;
 
 /// Where series may be.
 #[derive(Debug)]
@@ -189,7 +194,8 @@ impl Selection {
                 Ok::<_, SelectError>(numbers.into_iter().map(|(_, slot)| slot).zip(runs).collect::<Vec<_>>())
             }
         });
-        let runs = futures::future::try_join_all(reads).await?;
+        let reads = futures::stream::iter(reads.collect::<Vec<_>>()).buffered(SOURCES_AT_ONCE);
+        let runs: Vec<Vec<(usize, SeriesData)>> = reads.try_collect().await?;
         let (slots, range) = (wanted.len(), self.range);
         Ok(cpu.run(move || merge_runs(runs, slots, range)).await?)
     }

@@ -30,6 +30,9 @@ struct CountingStore {
     inner: InMemory,
     requests: AtomicU64,
     bytes: AtomicU64,
+    running: AtomicU64,
+    /// The most requests that ran at once.
+    running_max: AtomicU64,
 }
 
 impl CountingStore {
@@ -68,7 +71,15 @@ impl ObjectStore for CountingStore {
         if let Some(object_store::GetRange::Bounded(range)) = &options.range {
             self.count(std::slice::from_ref(range));
         }
-        self.inner.get_opts(at, options).await
+        let running = self.running.fetch_add(1, Ordering::Relaxed) + 1;
+        self.running_max.fetch_max(running, Ordering::Relaxed);
+        // Whoever wants to ask beside this one can.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let got = self.inner.get_opts(at, options).await;
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        got
     }
 
     async fn get_ranges(&self, at: &Path, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
@@ -259,6 +270,17 @@ async fn a_small_block_is_one_request_for_good() {
     assert_eq!(scene.store.take().0, 1);
     assert_eq!(read(&selector, &one_series(0, "10.0.1.1:9100"), day(0)).await.unwrap().len(), 1);
     assert_eq!(scene.store.take().0, 0);
+}
+
+#[tokio::test]
+async fn a_query_over_many_blocks_asks_for_few_of_them_at_once() {
+    let scene = scene((0..60).map(|number| busy_day(number, 1, DAY_MS)).collect()).await;
+    let selector = scene.selector(ReadCache::in_memory(0));
+    let all_days = TimeRange { start_ms: 0, end_ms: 60 * DAY_MS };
+    let found = read(&selector, &[], all_days).await.unwrap();
+    assert_eq!((found.len(), found[0].1.samples.len()), (1, 60));
+    let running_max = scene.store.running_max.load(Ordering::Relaxed);
+    assert!((2..=selection::SOURCES_AT_ONCE as u64).contains(&running_max), "{running_max} requests");
 }
 
 async fn answers(selector: &Selector, runs: &[SeriesRun]) -> usize {

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
+
 use super::error::StoreError;
 use super::reads::Found;
 use crate::model::{Labels, SeriesData};
@@ -17,6 +19,9 @@ const BATCH_SAMPLES_MAX: u64 = 1 << 20;
 
 /// Series without many samples must not make batches huge.
 pub(super) const BATCH_SERIES: usize = 1 << 14;
+
+/// So many selections, each of one tenant and producer, are read at once.
+const SELECTIONS_AT_ONCE: usize = 4;
 
 #[derive(Debug)]
 struct ListedSeries {
@@ -107,7 +112,8 @@ impl SeriesList {
         }
         let asked = wanted.iter().zip(&self.selections).filter(|((indexes, _), _)| !indexes.is_empty());
         let reads = asked.map(|((indexes, _), selection)| selection.read_apart(indexes)).collect::<Vec<_>>();
-        let runs = futures::future::try_join_all(reads).await?;
+        let reads = futures::stream::iter(reads).buffered(SELECTIONS_AT_ONCE);
+        let runs: Vec<Vec<Vec<SeriesData>>> = reads.try_collect().await?;
         let mut answer: Batch = self.series[batch].iter().map(|s| (s.labels.clone(), Vec::new())).collect();
         let slots = wanted.into_iter().map(|(_, slots)| slots).filter(|slots| !slots.is_empty());
         for (slots, runs) in slots.zip(runs) {
