@@ -1,6 +1,10 @@
-//! Answers that end before their series do.
+//! Limits on what is asked and answered.
+
+use http::StatusCode;
 
 use super::fixture::settings;
+use super::metadata::answer;
+use super::remote_read::send_to;
 use super::store_api::{everything, frames, label_set};
 use super::*;
 use crate::block::SeriesRun;
@@ -26,4 +30,18 @@ async fn a_limit_of_a_whole_batch_keeps_both_replicas_of_the_last_series() {
         let twice = labels(&[("__name__", "twice"), ("tenant_id", "team-a")]);
         assert_eq!((sent.len(), last), (BATCH_SERIES + 1, vec![twice.clone(), twice]), "limit {limit}");
     }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_too_large_and_not_malformed() {
+    let fixture = Fixture::new(Place::Heads, Vec::new()).await;
+    let (status, _, body) = send_to(&fixture, "/api/v1/read", vec![0; 5 << 20], None).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(String::from_utf8(body).unwrap().contains("4194304 bytes"));
+    let form = http::Request::post("/api/v1/series")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(axum::body::Body::from(vec![b'a'; 2 << 20]))
+        .unwrap();
+    let (status, body) = answer(&fixture, form).await;
+    assert_eq!((status, body["errorType"].as_str()), (StatusCode::PAYLOAD_TOO_LARGE, Some("bad_data")));
 }
