@@ -13,7 +13,7 @@ use tonic::{Code, Request, Response, Status};
 use super::error::StoreError;
 use super::frames::FrameEncoder;
 use super::label_sets::{Truncated, label_names, label_values};
-use super::pump::{Sink, pump};
+use super::pump::{Encode, Sink, pump};
 use super::reads::{Deadline, LookedUp, SERIES_BYTES, Shared};
 use super::series_list::{BatchReader, SeriesList};
 use crate::model::{Matcher, TimeRange};
@@ -89,7 +89,7 @@ impl Shared {
         Ok(list)
     }
 
-    async fn answer_series(
+    pub(super) async fn answer_series(
         &self,
         request: &SeriesRequest,
         sink: &Sink<Vec<SeriesResponse>>,
@@ -124,7 +124,7 @@ impl Shared {
             });
             let frames;
             (encoder, frames) = encoding.await?;
-            if sink.send(Ok(frames)).await.is_err() {
+            if sink.send(Ok(frames)).await.is_err() || encoder.is_complete() {
                 break;
             }
         }

@@ -1,6 +1,7 @@
 //! Limits on what is asked and answered.
 
 use http::StatusCode;
+use tokio::sync::mpsc;
 
 use super::fixture::settings;
 use super::metadata::answer;
@@ -30,6 +31,22 @@ async fn a_limit_of_a_whole_batch_keeps_both_replicas_of_the_last_series() {
         let twice = labels(&[("__name__", "twice"), ("tenant_id", "team-a")]);
         assert_eq!((sent.len(), last), (BATCH_SERIES + 1, vec![twice.clone(), twice]), "limit {limit}");
     }
+}
+
+#[tokio::test]
+async fn label_sets_beyond_the_limit_are_not_walked() {
+    let series = (0..10_000).map(|i| one_sample(&[("__name__", "many"), ("i", &format!("{i:05}"))]));
+    let producer = Producer { tenant: team("team-a"), external: Labels::empty(), series: series.collect() };
+    let fixture = Fixture::with(Place::Heads, vec![producer], settings()).await;
+    let (sink, mut messages) = mpsc::channel(16);
+    let request = SeriesRequest { limit: 1, skip_chunks: true, ..everything() };
+    fixture.reads.0.answer_series(&request, &sink).await.unwrap();
+    drop(sink);
+    let mut frames = Vec::new();
+    while let Some(message) = messages.recv().await {
+        frames.push(message.unwrap().len());
+    }
+    assert_eq!(frames, [1]);
 }
 
 #[tokio::test]
