@@ -20,7 +20,7 @@ use crate::block::{BlockSpec, HashingWriter, SeriesRun, block_order, extend_labe
 use crate::bucket::{Bucket, ObjectKey};
 use crate::catalog::{BlockEntry, BlockKind, CatalogSettings, Catalogs};
 use crate::model::*;
-use crate::runtime::{Clock, Cpu, ManualClock, Metrics, random_from_seed};
+use crate::runtime::{Clock, Cpu, ManualClock, Memory, MemoryUse, Metrics, random_from_seed};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -357,6 +357,30 @@ async fn files_that_break_in_the_cache_change_no_answer() {
     }
 }
 
+fn budget(limits: SelectLimits, reads_samples: bool) -> Arc<QueryBudget> {
+    QueryBudget::new(limits, reads_samples, Memory::unlimited())
+}
+
+#[tokio::test]
+async fn a_query_takes_memory_for_what_it_finds_while_it_finds_it() {
+    let scene = scene(vec![busy_day(0, 2_000, 3_600_000), busy_day(1, 2_000, 3_600_000)]).await;
+    let days = TimeRange { start_ms: 0, end_ms: 2 * DAY_MS };
+    for (limit_bytes, is_enough) in [(1_000_000, false), (8 << 20, true)] {
+        let memory = Memory::new(limit_bytes, &Metrics::new());
+        let budget = QueryBudget::new(SelectLimits::NONE, true, memory.clone());
+        let selector = scene.selector(ReadCache::in_memory(64 << 20)).within(&budget);
+        let any = |_: &Labels| Some(Vec::new());
+        let found = selector.select(&tenant(), days, &any, Grouping::Merged).await;
+        let all_again = |memory: &Memory| memory.reserve(MemoryUse::Queries, limit_bytes / 100 * 94);
+        match found {
+            Ok(found) => assert!(is_enough && found[0].len() == 2_000 && all_again(&memory).is_err()),
+            Err(error) => assert!(!is_enough && error.kind() == ErrorKind::Overloaded, "{error}"),
+        }
+        drop((selector, budget));
+        assert!(all_again(&memory).is_ok(), "it is given back");
+    }
+}
+
 #[tokio::test]
 async fn a_query_ends_while_it_goes_beyond_its_limits() {
     let scene = scene(vec![busy_day(0, 2_000, 600_000), busy_day(1, 2_000, 600_000)]).await;
@@ -369,14 +393,14 @@ async fn a_query_ends_while_it_goes_beyond_its_limits() {
         (limits(0, 0, 50_000), "--store.grpc.downloaded-bytes-limit"),
     ] {
         let cache = ReadCache::in_memory(64 << 20);
-        let selector = scene.selector(cache).within(&QueryBudget::new(limits, true));
+        let selector = scene.selector(cache).within(&budget(limits, true));
         let error = read(&selector, &all, days).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         assert!(error.to_string().contains(flag), "{error}");
     }
     // The series of several blocks are the same ones, and what they are found by is not read as samples.
     for (limits, reads_samples) in [(limits(2_000, 576_000, 0), true), (limits(2_000, 10, 0), false)] {
-        let budget = QueryBudget::new(limits, reads_samples);
+        let budget = budget(limits, reads_samples);
         let selector = scene.selector(ReadCache::in_memory(64 << 20)).within(&budget);
         let matchers_for = |_: &Labels| Some(all.to_vec());
         let found = selector.select(&tenant(), days, &matchers_for, Grouping::Merged).await.unwrap();
@@ -384,7 +408,7 @@ async fn a_query_ends_while_it_goes_beyond_its_limits() {
     }
     scene.store.take();
     let selector = scene.selector(ReadCache::in_memory(64 << 20));
-    let budget = QueryBudget::new(limits(0, 0, 3_000_000), true);
+    let budget = budget(limits(0, 0, 3_000_000), true);
     assert_eq!(
         read(&selector.within(&budget), &one_series(1, "10.0.3.4:9100"), days).await.unwrap().len(),
         1
