@@ -104,6 +104,11 @@ impl Selector {
         &self.cpu
     }
 
+    /// Returns what bounds the query that this copy serves.
+    pub(super) fn budget(&self) -> Option<&Arc<QueryBudget>> {
+        self.budget.as_ref()
+    }
+
     /// Returns all tenants, sorted.
     #[must_use]
     pub fn tenants(&self) -> Vec<TenantId> {
@@ -327,7 +332,7 @@ impl Selector {
 }
 
 /// Counts series against a query's budget, where it has one.
-fn admit<'a>(
+pub(super) fn admit<'a>(
     budget: Option<&QueryBudget>,
     mut series: impl Iterator<Item = (&'a Labels, u64, usize)>,
 ) -> Result<(), SelectError> {

@@ -16,11 +16,16 @@ use object_store::{
 };
 
 use super::*;
-use crate::block::{BlockSpec, HashingWriter, SeriesRun, block_order, extend_label_columns, write_block};
+use crate::block::{
+    BlockError, BlockSpec, BlockStats, HashingWriter, SeriesRun, block_order, extend_label_columns,
+    write_block,
+};
 use crate::bucket::{Bucket, ObjectKey};
 use crate::catalog::{BlockEntry, BlockKind, CatalogSettings, Catalogs};
 use crate::model::*;
-use crate::runtime::{Clock, Cpu, ManualClock, Memory, MemoryUse, Metrics, random_from_seed};
+use crate::runtime::{Clock, Cpu, ManualClock, Memory, MemoryUse, Metrics, Random, random_from_seed};
+
+mod exemplars;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -118,6 +123,52 @@ struct Scene {
     runs: Vec<SeriesRun>,
 }
 
+/// Writes a block and commits it.
+async fn add_block(
+    catalogs: &Catalogs,
+    random: &Random,
+    (kind, label_columns): (BlockKind, Vec<String>),
+    write: impl FnOnce(&mut HashingWriter<Vec<u8>>, &BlockSpec) -> Result<BlockStats, BlockError>,
+) {
+    let spec = BlockSpec {
+        id: random.ulid(100 * DAY_MS),
+        tenant: tenant(),
+        resolution: Resolution::Raw,
+        range: TimeRange::ALL,
+        external_labels: Labels::from_pairs([("cluster", "lab")]).unwrap(),
+        label_columns,
+        positions: Vec::new(),
+        sources: Vec::new(),
+        zstd_level: 1,
+    };
+    let mut out = HashingWriter::new(Vec::new());
+    let stats = write(&mut out, &spec).unwrap();
+    let (file, size_bytes, sha256) = out.finish();
+    catalogs.bucket().put(&ObjectKey::block(&tenant(), spec.id), file.into()).await.unwrap();
+    let catalog = catalogs.of(&tenant());
+    let mut change = catalog.new_change();
+    change.label_columns = spec.label_columns;
+    change.add.push(BlockEntry {
+        id: spec.id,
+        kind,
+        resolution: spec.resolution,
+        min_time_ms: stats.min_time_ms,
+        max_time_ms: stats.max_time_ms,
+        size_bytes,
+        rows: stats.rows,
+        series: stats.series,
+        samples: stats.samples,
+        sha256,
+        metric_min: stats.metric_min,
+        metric_max: stats.metric_max,
+        label_columns: stats.label_columns,
+        external_labels: spec.external_labels,
+        created_ms: 100 * DAY_MS,
+        unknown: BTreeMap::new(),
+    });
+    catalog.commit(&change).await.unwrap();
+}
+
 /// One block a day.
 async fn scene(days: Vec<Vec<SeriesRun>>) -> Scene {
     let store = Arc::new(CountingStore::default());
@@ -129,43 +180,9 @@ async fn scene(days: Vec<Vec<SeriesRun>>) -> Scene {
     let mut all = Vec::new();
     for mut runs in days {
         runs.sort_by(|a, b| block_order(&a.labels, &b.labels));
-        let spec = BlockSpec {
-            id: random.ulid(100 * DAY_MS),
-            tenant: tenant(),
-            resolution: Resolution::Raw,
-            range: TimeRange::ALL,
-            external_labels: Labels::from_pairs([("cluster", "lab")]).unwrap(),
-            label_columns: extend_label_columns(&[], runs.iter().map(|run| &run.labels)),
-            positions: Vec::new(),
-            sources: Vec::new(),
-            zstd_level: 1,
-        };
-        let mut out = HashingWriter::new(Vec::new());
-        let stats = write_block(&mut out, &spec, runs.iter().cloned()).unwrap();
-        let (file, size_bytes, sha256) = out.finish();
-        bucket.put(&ObjectKey::block(&tenant(), spec.id), file.into()).await.unwrap();
-        let catalog = catalogs.of(&tenant());
-        let mut change = catalog.new_change();
-        change.label_columns = spec.label_columns;
-        change.add.push(BlockEntry {
-            id: spec.id,
-            kind: BlockKind::Samples,
-            resolution: spec.resolution,
-            min_time_ms: stats.min_time_ms,
-            max_time_ms: stats.max_time_ms,
-            size_bytes,
-            rows: stats.rows,
-            series: stats.series,
-            samples: stats.samples,
-            sha256,
-            metric_min: stats.metric_min,
-            metric_max: stats.metric_max,
-            label_columns: stats.label_columns,
-            external_labels: spec.external_labels,
-            created_ms: 100 * DAY_MS,
-            unknown: BTreeMap::new(),
-        });
-        catalog.commit(&change).await.unwrap();
+        let columns = extend_label_columns(&[], runs.iter().map(|run| &run.labels));
+        let write = |out: &mut _, spec: &_| write_block(out, spec, runs.iter().cloned());
+        add_block(&catalogs, &random, (BlockKind::Samples, columns), write).await;
         all.extend(runs);
     }
     let view = CatalogView::new(catalogs, &Metrics::new());
