@@ -40,11 +40,11 @@ pub struct BlockRow {
 
 /// What bounds a query. It is asked for each row that is found, so that a query ends early.
 pub trait Admission: Debug + Send + Sync {
-    /// Counts a row of a series.
+    /// Counts a row of a series; to have found it takes so many bytes of memory.
     ///
     /// # Errors
     /// A row that is beyond what the query may find.
-    fn admit(&self, labels: &Labels, samples: u32) -> Result<(), ReadFailure>;
+    fn admit(&self, labels: &Labels, samples: u32, bytes: u64) -> Result<(), ReadFailure>;
 }
 
 /// Rows of one row group that match.
@@ -131,10 +131,12 @@ impl BlockReader {
             let (first_row, seen) = (opened.first_row(part.group), found.len());
             let mut bytes = Vec::new();
             for row in 0..rows.len() {
-                let labels = rows.labels(row, found.last().map(|last| &last.labels), &mut bytes)?;
+                let neighbour = found.last().map(|last| &last.labels);
+                let labels = rows.labels(row, neighbour, &mut bytes)?;
                 let samples = rows.samples(row);
                 if let Some(admission) = &admission {
-                    admission.admit(&labels, samples).map_err(BlockError::Read)?;
+                    let bytes = size_of::<BlockRow>() + own_bytes(&labels, neighbour);
+                    admission.admit(&labels, samples, bytes as u64).map_err(BlockError::Read)?;
                 }
                 let (min_time_ms, max_time_ms) = (rows.min_times[row], rows.max_times[row]);
                 let row = first_row + part.row(seen + row);
@@ -145,6 +147,11 @@ impl BlockReader {
         let found = self.decode(parts, Fetching::new(Use::Index, held), collect).await?;
         Ok(found.into_iter().flatten().collect())
     }
+}
+
+/// Returns the memory of a row's labels, which it may share with its neighbour.
+pub(super) fn own_bytes(labels: &Labels, neighbour: Option<&Labels>) -> usize {
+    if neighbour == Some(labels) { 0 } else { labels.as_bytes().len() }
 }
 
 /// What evaluating one row group brought.

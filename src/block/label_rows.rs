@@ -7,9 +7,9 @@ use arrow::datatypes::{Int32Type, TimestampMillisecondType};
 
 use super::error::BlockError;
 use super::reader::OpenBlock;
-use crate::model::{Labels, Matcher, TimeRange, encode_label};
+use crate::model::{BlockKind, Labels, Matcher, TimeRange, encode_label};
 
-/// The label columns of a batch. `_min_time` and `_max_time` are always in it.
+/// The label columns of a batch. The times of its rows are always in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LabelProjection {
     /// Which label columns, ascending.
@@ -21,9 +21,10 @@ pub(super) struct LabelProjection {
 }
 
 impl LabelProjection {
-    /// All labels, and how many samples a row has.
+    /// All labels, and how many samples a row has where it has a count.
     pub(super) fn all(block: &OpenBlock) -> Self {
-        Self { labels: (0..block.label_columns.len()).collect(), rest: true, count: true }
+        let count = block.time_columns() > 1;
+        Self { labels: (0..block.label_columns.len()).collect(), rest: true, count }
     }
 
     /// What some labels need.
@@ -45,8 +46,9 @@ impl LabelProjection {
         let rest = block.rest_column();
         let mut columns: Vec<usize> = self.labels.iter().map(|place| place + 1).collect();
         columns.extend(self.rest.then_some(rest));
-        columns.extend([rest + 1, rest + 2]);
-        columns.extend(self.count.then_some(rest + 3));
+        let times = block.time_columns();
+        columns.extend(rest + 1..=rest + times);
+        columns.extend(self.count.then_some(rest + times + 1));
         columns
     }
 }
@@ -55,6 +57,11 @@ impl OpenBlock {
     /// Returns the place of a label among the label columns.
     pub(super) fn label_column(&self, name: &str) -> Option<usize> {
         self.label_columns.iter().position(|column| column == name)
+    }
+
+    /// Returns how many times a row has: an exemplar one, a row of samples its first and last.
+    fn time_columns(&self) -> usize {
+        if self.meta.kind == BlockKind::Exemplars { 1 } else { 2 }
     }
 
     /// Returns the place of `_labels_rest` among the file's columns; the two times and the counts follow it.
@@ -146,7 +153,8 @@ impl<'a> LabelRows<'a> {
         let rest = if projection.rest { Some(others.split_off_first()?) } else { None };
         let mut time =
             || Some(others.split_off_first()?.as_primitive_opt::<TimestampMillisecondType>()?.values());
-        let (min_times, max_times) = (time()?, time()?);
+        let min_times = time()?;
+        let max_times = if block.time_columns() > 1 { time()? } else { min_times };
         let counts: &[i32] = match others {
             [counts] if projection.count => counts.as_primitive_opt::<Int32Type>()?.values(),
             [] if !projection.count => &[],

@@ -15,12 +15,12 @@ use super::columns::may_be_column;
 use super::error::BlockError;
 use super::fetch::{Held, RangeRead, Use, fetch};
 use super::file::ROW_GROUP_ROWS;
-use super::find::Admission;
+use super::find::{Admission, BlockRow};
 use super::meta::{BlockMeta, decode_meta};
 use super::schema::{LabelForm, ScalePlace, arrow_schema};
 use super::writer::ROW_GROUP_SAMPLES;
 use super::{exemplars, histograms, metadata};
-use crate::model::BlockKind;
+use crate::model::{BlockKind, Sample};
 use crate::runtime::{Cpu, CpuError};
 
 /// Bytes from the end that are fetched first where nothing is known of a block: footer and page index of most.
@@ -53,6 +53,8 @@ pub(super) struct OpenBlock {
     pub(super) parquet: ArrowReaderMetadata,
     /// The first row of each row group, and at the end the number of rows.
     row_starts: Vec<u32>,
+    /// What a decoded histogram of each row group takes in memory; empty where samples are floats.
+    histogram_bytes: Vec<u64>,
 }
 
 impl BlockReader {
@@ -123,11 +125,20 @@ impl BlockReader {
         &self.block.meta
     }
 
+    /// Returns about how many bytes of memory the samples of a row take once they are read.
+    #[must_use]
+    pub fn read_bytes(&self, row: &BlockRow) -> u64 {
+        let group = self.block.row_starts.partition_point(|start| *start <= row.row).saturating_sub(1);
+        let histogram = self.block.histogram_bytes.get(group).copied();
+        u64::from(row.samples).saturating_mul(histogram.unwrap_or(size_of::<Sample>() as u64))
+    }
+
     /// Returns about how many bytes of memory the open block takes, for caches to count.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let names: usize = self.block.label_columns.iter().map(|name| name.len() + 32).sum();
-        self.block.parquet.metadata().memory_size() + names + self.block.row_starts.len() * 4
+        let groups = self.block.row_starts.len() * 4 + self.block.histogram_bytes.len() * 8;
+        self.block.parquet.metadata().memory_size() + names + groups
     }
 }
 
@@ -199,9 +210,13 @@ impl OpenBlock {
         if u64::from(*row_starts.last().unwrap_or(&0)) != meta.stats.rows {
             return Err(BlockError::Footer(format!("it counts {} rows and holds others", meta.stats.rows)));
         }
+        let histogram_bytes = match meta.kind {
+            BlockKind::Histograms => footer.row_groups().iter().map(histograms::sample_bytes).collect(),
+            _ => Vec::new(),
+        };
         let parquet = ArrowReaderMetadata::try_new(Arc::new(footer), options)
             .map_err(|e| BlockError::Footer(format!("its columns are not those of format 1: {e}")))?;
-        Ok(Self { cpu, size_bytes, meta, label_columns, parquet, row_starts })
+        Ok(Self { cpu, size_bytes, meta, label_columns, parquet, row_starts, histogram_bytes })
     }
 
     pub(super) fn row_group(&self, group: usize) -> &RowGroupMetaData {

@@ -36,11 +36,13 @@ struct Span {
     min_ms: i64,
     max_ms: i64,
     count: usize,
+    /// What they take once they are read.
+    read_bytes: usize,
 }
 
 impl Default for Span {
     fn default() -> Self {
-        Self { min_ms: i64::MAX, max_ms: i64::MIN, count: 0 }
+        Self { min_ms: i64::MAX, max_ms: i64::MIN, count: 0, read_bytes: 0 }
     }
 }
 
@@ -62,6 +64,7 @@ impl SeriesHistograms {
         span.min_ms = span.min_ms.min(sample.ts_ms);
         span.max_ms = span.max_ms.max(sample.ts_ms);
         span.count += 1;
+        span.read_bytes += sample.memory_bytes();
         if span.count < CHUNK_ROWS && rows.bytes.len() < CHUNK_BYTES {
             return rows.bytes.capacity().cast_signed() - before.cast_signed();
         }
@@ -105,6 +108,11 @@ impl SeriesHistograms {
     /// Returns the number of samples.
     pub(super) fn len(&self) -> usize {
         self.open.span.count + self.sealed.iter().map(|sealed| sealed.span.count).sum::<usize>()
+    }
+
+    /// Returns the bytes of memory that the samples take once they are read.
+    pub(super) fn read_bytes(&self) -> usize {
+        self.open.span.read_bytes + self.sealed.iter().map(|sealed| sealed.span.read_bytes).sum::<usize>()
     }
 
     /// Calls `visit` with the start of each raw window that has samples, more than once.

@@ -28,6 +28,7 @@ impl Head {
                     series: *series,
                     labels: labels.clone(),
                     samples_max: own.samples_max(*series),
+                    bytes_max: own.read_bytes_max(*series),
                 })
             }));
         }

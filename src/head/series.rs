@@ -18,6 +18,8 @@ pub struct HeadSeries {
     pub labels: Labels,
     /// An upper bound of its samples, floats and histograms.
     pub samples_max: usize,
+    /// An upper bound of the memory that they take once they are read.
+    pub bytes_max: usize,
 }
 
 /// What came in for one tenant between two cuts.

@@ -98,6 +98,13 @@ impl Shard {
         floats + self.histograms.get(&series).map_or(0, SeriesHistograms::len)
     }
 
+    /// Returns an upper bound of the memory that the samples of a series take once they are read.
+    pub(super) fn read_bytes_max(&self, series: u32) -> usize {
+        let floats = self.floats.get(place(series).1).map_or(0, SeriesSamples::samples_max);
+        let histograms = self.histograms.get(&series).map_or(0, SeriesHistograms::read_bytes);
+        floats * size_of::<Sample>() + histograms
+    }
+
     /// Returns the samples of a series within `range`.
     pub(super) fn read(&self, series: u32, range: TimeRange) -> SeriesData {
         let floats = self.floats.get(place(series).1);

@@ -117,13 +117,13 @@ fn the_earliest_time_is_that_of_samples_histograms_and_exemplars() {
     assert_eq!((head.min_time_ms(), heads.min_time_ms()), (None, None));
     let number = head.resolve(&[labels("up", "a")])[0];
     head.append([
-        (number, Sample::new(9, 1.0)),
-        (number, Sample::new(8, 1.0)),
-        (number, Sample::new(10, 1.0)),
+        (number, &Sample::new(9, 1.0)),
+        (number, &Sample::new(8, 1.0)),
+        (number, &Sample::new(10, 1.0)),
     ]);
     assert_eq!(head.min_time_ms(), Some(8));
-    for part in 0..APPEND_PARTS {
-        head.append_part(part, [(number, Sample::new(7, 1.0))]);
+    for part in HeadPart::for_threads(2) {
+        head.append_part(part, [(number, &Sample::new(7, 1.0))]);
     }
     assert_eq!(head.min_time_ms(), Some(7));
     let histogram = crate::model::NativeHistogram::Int(Box::default());
@@ -133,7 +133,7 @@ fn the_earliest_time_is_that_of_samples_histograms_and_exemplars() {
     assert_eq!(head.min_time_ms(), Some(-5));
     let _ = heads.freeze();
     let next = heads.active(head.tenant());
-    next.append([(next.resolve(&[labels("up", "a")])[0], Sample::new(3, 1.0))]);
+    next.append([(next.resolve(&[labels("up", "a")])[0], &Sample::new(3, 1.0))]);
     assert_eq!(heads.min_time_ms(), Some(-5), "frozen heads count");
     heads.release(&head);
     assert_eq!(heads.min_time_ms(), Some(3));

@@ -157,6 +157,20 @@ impl NativeHistogram {
 
     /// Orders by content: a histogram beats a stale marker, whole counts beat fractional ones, of two alike the one
     /// with more observations stays, then that whose fields are greater, one after the other, as bits.
+    fn memory_bytes(&self) -> usize {
+        let (own, spans, numbers) = match self {
+            Self::Int(h) => {
+                let numbers = h.positive_buckets.len() + h.negative_buckets.len() + h.custom_values.len();
+                (size_of::<Histogram>(), h.positive_spans.len() + h.negative_spans.len(), numbers)
+            }
+            Self::Float(h) => {
+                let numbers = h.positive_buckets.len() + h.negative_buckets.len() + h.custom_values.len();
+                (size_of::<FloatHistogram>(), h.positive_spans.len() + h.negative_spans.len(), numbers)
+            }
+        };
+        own + spans * size_of::<Span>() + numbers * size_of::<i64>()
+    }
+
     fn content_order(&self, other: &Self) -> Ordering {
         let by_staleness = other.is_stale().cmp(&self.is_stale());
         by_staleness.then_with(|| match (self, other) {
@@ -216,6 +230,12 @@ pub struct HistogramSample {
 }
 
 impl HistogramSample {
+    /// Returns about how many bytes of memory it takes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.histogram.memory_bytes()
+    }
+
     /// Returns whether another sample with the same timestamp stays in place of this one; by content alone, so that
     /// the order of arrival does not matter. With equal histograms the later start timestamp stays.
     fn loses_to(&self, other: &Self) -> bool {

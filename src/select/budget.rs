@@ -6,7 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::SelectError;
 use crate::block::{Admission, ReadFailure};
-use crate::model::{ErrorKind, Labels};
+use crate::model::Labels;
+use crate::runtime::{Memory, MemoryReservation, MemoryUse};
+
+/// Memory is taken in steps of so many bytes.
+const STEP_BYTES: u64 = 1 << 20;
 
 /// What one query may select.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,26 +36,36 @@ pub struct QueryBudget {
     series: Mutex<HashSet<u64>>,
     samples: AtomicU64,
     bytes: AtomicU64,
+    memory: Memory,
+    /// What takes memory of what was found.
+    found_bytes: AtomicU64,
+    reserved_bytes: AtomicU64,
+    reserved: Mutex<Vec<MemoryReservation>>,
 }
 
 impl QueryBudget {
-    /// Makes the budget of one query. Where it reads no samples, the limit on them does not count.
+    /// Makes the budget of one query, which takes memory for what it finds until it is dropped. Where the query reads
+    /// no samples, the limit on them does not count.
     #[must_use]
-    pub fn new(limits: SelectLimits, reads_samples: bool) -> Arc<Self> {
+    pub fn new(limits: SelectLimits, reads_samples: bool, memory: Memory) -> Arc<Self> {
         let samples_max = if reads_samples { limits.samples_max } else { 0 };
         Arc::new(Self {
             limits: SelectLimits { samples_max, ..limits },
             series: Mutex::default(),
             samples: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            memory,
+            found_bytes: AtomicU64::new(0),
+            reserved_bytes: AtomicU64::new(0),
+            reserved: Mutex::default(),
         })
     }
 
-    /// Counts a row of a series.
+    /// Counts a row of a series; to have found it takes so many bytes of memory.
     ///
     /// # Errors
-    /// More series or samples than the query may find.
-    pub(super) fn find(&self, labels: &Labels, samples: u64) -> Result<(), SelectError> {
+    /// More series or samples than the query may find, and no memory left for them.
+    pub(super) fn find(&self, labels: &Labels, samples: u64, bytes: u64) -> Result<(), SelectError> {
         let SelectLimits { series_max, samples_max, .. } = self.limits;
         if series_max > 0 {
             let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,6 +76,21 @@ impl QueryBudget {
         }
         if samples_max > 0 && add(&self.samples, samples) > samples_max {
             return Err(SelectError::TooManySamples(samples_max));
+        }
+        let found_bytes = add(&self.found_bytes, bytes);
+        if found_bytes > self.reserved_bytes.load(Ordering::Relaxed) {
+            self.reserve(found_bytes)?;
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, found_bytes: u64) -> Result<(), SelectError> {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = found_bytes.saturating_sub(self.reserved_bytes.load(Ordering::Relaxed));
+        if missing > 0 {
+            let step = missing.max(STEP_BYTES);
+            reserved.push(self.memory.reserve(MemoryUse::Queries, step)?);
+            self.reserved_bytes.fetch_add(step, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -80,13 +109,13 @@ impl QueryBudget {
 }
 
 impl Admission for QueryBudget {
-    fn admit(&self, labels: &Labels, samples: u32) -> Result<(), ReadFailure> {
-        self.find(labels, u64::from(samples)).map_err(refusal)
+    fn admit(&self, labels: &Labels, samples: u32, bytes: u64) -> Result<(), ReadFailure> {
+        self.find(labels, u64::from(samples), bytes).map_err(refusal)
     }
 }
 
 fn refusal(error: SelectError) -> ReadFailure {
-    ReadFailure { kind: ErrorKind::TooLarge, source: Box::new(error) }
+    ReadFailure { kind: error.kind(), source: Box::new(error) }
 }
 
 /// Adds and returns the sum; sums of what one process reads stay far below the type's end.

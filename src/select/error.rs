@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::block::{BlockError, ReadFailure};
 use crate::catalog::CatalogError;
 use crate::model::{ErrorKind, TenantId, Ulid};
-use crate::runtime::CpuError;
+use crate::runtime::{CpuError, MemoryFull};
 use crate::tsdb::block::BlockError as TsdbBlockError;
 
 /// Why a selection failed.
@@ -82,6 +82,9 @@ pub enum SelectError {
         "the query fetches more than {0} bytes from the bucket (--store.grpc.downloaded-bytes-limit): narrow its matchers or its time range"
     )]
     TooManyBytes(u64),
+    /// No memory is left for what the query finds.
+    #[error(transparent)]
+    NoMemory(#[from] MemoryFull),
 }
 
 impl SelectError {
@@ -110,6 +113,7 @@ impl SelectError {
             Self::DataDirectory { .. } => ErrorKind::Unavailable,
             Self::NoTsdbBlocks(_) => ErrorKind::NotFound,
             Self::Cpu(_) => ErrorKind::Internal,
+            Self::NoMemory(_) => ErrorKind::Overloaded,
             Self::TooManySeries(_) | Self::TooManySamples(_) | Self::TooManyBytes(_) => ErrorKind::TooLarge,
         }
     }

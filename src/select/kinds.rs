@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 
 use super::error::SelectError;
-use super::selector::{BLOCKS_AT_ONCE, Selector, may_match};
+use super::selector::{BLOCKS_AT_ONCE, Selector, admit, may_match};
 use crate::catalog::{BlockEntry, BlockKind};
 use crate::model::{Exemplar, Labels, Matcher, MetadataEntry, TenantId, TimeRange, normalize_metadata};
 
@@ -25,7 +25,7 @@ impl Selector {
     /// may come several times, with the same exemplars.
     ///
     /// # Errors
-    /// Blocks that cannot be read.
+    /// Blocks that cannot be read, and more than a query may find or fetch.
     pub async fn exemplars(
         &self,
         tenant: &TenantId,
@@ -36,7 +36,16 @@ impl Selector {
         // Heads before blocks: see the module's invariants.
         for (external, head) in self.heads_of(tenant) {
             if let Some(matchers) = matchers_for(&external) {
-                let in_head = self.cpu().run(move || head.exemplars(&matchers, range)).await?;
+                let budget = self.budget().cloned();
+                let find = move || {
+                    let in_head = head.exemplars(&matchers, range);
+                    let counted = in_head.iter().map(|(labels, found)| {
+                        (labels, found.len() as u64, found.iter().map(exemplar_bytes).sum())
+                    });
+                    admit(budget.as_deref(), counted)?;
+                    Ok::<_, SelectError>(in_head)
+                };
+                let in_head = self.cpu().run(find).await??;
                 found.extend(in_head.into_iter().map(|series| of_producer(&external, series)));
             }
         }
@@ -45,9 +54,9 @@ impl Selector {
         let asked = blocks.filter_map(|block| Some((matchers_for(&block.external_labels)?, block)));
         let finds = asked.filter(|(matchers, block)| may_match(matchers, block)).map(
             |(matchers, block): (Vec<Matcher>, Arc<BlockEntry>)| async move {
-                let reader = self.readers().open_exemplars(tenant, &block).await?;
+                let reader = self.readers().open_exemplars(tenant, &block, self.budget()).await?;
                 let series = reader.find(&matchers, range).await;
-                let series = series.map_err(|source| SelectError::Block { id: block.id, source })?;
+                let series = series.map_err(|source| SelectError::of_block(block.id, source))?;
                 let of_block = series.into_iter().map(|series| of_producer(&block.external_labels, series));
                 Ok::<_, SelectError>(of_block.collect::<Vec<_>>())
             },
@@ -83,6 +92,10 @@ impl Selector {
         normalize_metadata(&mut entries);
         Ok(entries)
     }
+}
+
+fn exemplar_bytes(exemplar: &Exemplar) -> usize {
+    size_of::<Exemplar>() + exemplar.labels.as_bytes().len()
 }
 
 fn of_producer(external: &Labels, (labels, exemplars): (Labels, Vec<Exemplar>)) -> FoundExemplars {

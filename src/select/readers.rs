@@ -216,18 +216,21 @@ impl BlockReaders {
         Ok(opened.for_query(self.source(tenant, entry, Kind::Labels, budget), admission))
     }
 
-    /// Returns the reader of a block of exemplars, opening it if needed.
+    /// Returns the reader of a block of exemplars for one query, opening it if needed.
     pub(super) async fn open_exemplars(
         &self,
         tenant: &TenantId,
         entry: &BlockEntry,
+        budget: Option<&Arc<QueryBudget>>,
     ) -> Result<ExemplarReader, SelectError> {
         let opening = async {
-            let object = self.source(tenant, entry, Kind::Labels, None);
+            let object = self.source(tenant, entry, Kind::Footer, None);
             ExemplarReader::open(object, self.cpu.clone(), entry.size_bytes).await
         };
         let opened = self.exemplars.try_get_with(entry.id, opening).await;
-        opened.map_err(|error| not_opened(entry.id, &error))
+        let opened = opened.map_err(|error| not_opened(entry.id, &error))?;
+        let admission = budget.map(|budget| Arc::clone(budget) as Arc<dyn Admission>);
+        Ok(opened.for_query(self.source(tenant, entry, Kind::Labels, budget), admission))
     }
 
     /// Returns the entries of a block of metadata, reading it if needed.

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
+
 use super::error::SelectError;
 use super::tsdb_blocks::{TsdbBlock, TsdbSeries};
 use crate::block::{BlockReader, BlockRow};
 use crate::catalog::{BlockEntry, BlockKind};
 use crate::head::{Head, HeadSeries};
-use crate::model::{Labels, SeriesData, TimeRange, Ulid};
+use crate::model::{Labels, Sample, SeriesData, TimeRange, Ulid};
 use crate::runtime::Cpu;
+
+/// So many sources are read at once: each keeps connections and buffers busy.
+pub(super) const SOURCES_AT_ONCE: usize = 16;
 
 /// Where series may be.
 #[derive(Debug)]
@@ -29,21 +34,44 @@ enum OpenSource {
     Tsdb(Arc<TsdbBlock>),
 }
 
-/// The series that one source holds: labels, number within the source, samples at most.
+/// A series that a source holds.
+#[derive(Debug)]
+struct FoundSeries {
+    labels: Labels,
+    /// Its number within the source.
+    number: u32,
+    size: Size,
+}
+
+/// How much a series holds at most: samples, and the bytes of memory that they take once they are read.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    samples: u64,
+    bytes: u64,
+}
+
+/// The series that one source holds.
 #[derive(Debug)]
 pub(super) struct Found {
     source: OpenSource,
-    series: Vec<(Labels, u32, u64)>,
+    series: Vec<FoundSeries>,
 }
 
 impl Found {
     pub(super) fn in_head(series: Vec<HeadSeries>, head: Arc<Head>) -> Self {
-        let series = series.into_iter().map(|s| (s.labels, s.series, s.samples_max as u64)).collect();
-        Self { source: OpenSource::Head(head), series }
+        let series = series.into_iter().map(|found| {
+            let size = Size { samples: found.samples_max as u64, bytes: found.bytes_max as u64 };
+            FoundSeries { labels: found.labels, number: found.series, size }
+        });
+        Self { source: OpenSource::Head(head), series: series.collect() }
     }
 
     pub(super) fn in_block(rows: Vec<BlockRow>, reader: BlockReader, entry: &BlockEntry) -> Self {
-        let series = rows.into_iter().map(|r| (r.labels, r.row, u64::from(r.samples))).collect();
+        let series = rows.into_iter().map(|row| {
+            let size = Size { samples: u64::from(row.samples), bytes: reader.read_bytes(&row) };
+            FoundSeries { labels: row.labels, number: row.row, size }
+        });
+        let series = series.collect();
         let source = match entry.kind {
             BlockKind::Histograms => OpenSource::Histograms(reader, entry.id),
             _ => OpenSource::Block(reader, entry.id),
@@ -52,7 +80,14 @@ impl Found {
     }
 
     pub(super) fn in_tsdb(series: Vec<TsdbSeries>, block: Arc<TsdbBlock>) -> Self {
-        Self { source: OpenSource::Tsdb(block), series }
+        // What a chunk holds is not known before it is read: floats as a rule.
+        let size = |samples| Size { samples, bytes: samples * size_of::<Sample>() as u64 };
+        let series = series.into_iter().map(|(labels, number, samples)| FoundSeries {
+            labels,
+            number,
+            size: size(samples),
+        });
+        Self { source: OpenSource::Tsdb(block), series: series.collect() }
     }
 }
 
@@ -67,7 +102,7 @@ struct Place {
 struct SelectedSeries {
     labels: Labels,
     places: Range<u32>,
-    samples_max: u64,
+    size: Size,
 }
 
 /// Series sorted by label set, with references to their samples.
@@ -87,26 +122,23 @@ impl Selection {
         let mut all = Vec::with_capacity(found.iter().map(|f| f.series.len()).sum());
         let mut sources = Vec::with_capacity(found.len());
         for (source, found) in (0u32..).zip(found) {
-            all.extend(
-                found
-                    .series
-                    .into_iter()
-                    .map(|(labels, number, samples)| (labels, Place { source, number }, samples)),
-            );
+            let series = found.series.into_iter();
+            all.extend(series.map(|s| (s.labels, Place { source, number: s.number }, s.size)));
             sources.push(found.source);
         }
         // Stable, so that a series' places stay in the order of sources and rows.
         all.sort_by(|a, b| a.0.cmp(&b.0));
         let (mut series, mut places) = (Vec::<SelectedSeries>::new(), Vec::with_capacity(all.len()));
-        for (labels, place, samples) in all {
+        for (labels, place, size) in all {
             let at = places.len() as u32;
             places.push(place);
             match series.last_mut() {
                 Some(last) if last.labels == labels => {
                     last.places.end = at + 1;
-                    last.samples_max += samples;
+                    last.size.samples = last.size.samples.saturating_add(size.samples);
+                    last.size.bytes = last.size.bytes.saturating_add(size.bytes);
                 }
-                _ => series.push(SelectedSeries { labels, places: at..at + 1, samples_max: samples }),
+                _ => series.push(SelectedSeries { labels, places: at..at + 1, size }),
             }
         }
         Self { external_labels, range, sources, series, places, cpu: None }
@@ -144,13 +176,19 @@ impl Selection {
     /// Returns an upper bound of all samples.
     #[must_use]
     pub fn samples_max(&self) -> u64 {
-        self.series.iter().map(|s| s.samples_max).sum()
+        self.series.iter().map(|s| s.size.samples).fold(0, u64::saturating_add)
     }
 
     /// Returns an upper bound of a series' samples.
     #[must_use]
     pub fn series_samples_max(&self, index: usize) -> u64 {
-        self.series[index].samples_max
+        self.series[index].size.samples
+    }
+
+    /// Returns about how many bytes of memory the samples of a series take at most once they are read.
+    #[must_use]
+    pub fn series_bytes_max(&self, index: usize) -> u64 {
+        self.series[index].size.bytes
     }
 
     /// Iterates over the label sets, sorted, without external labels.
@@ -189,7 +227,8 @@ impl Selection {
                 Ok::<_, SelectError>(numbers.into_iter().map(|(_, slot)| slot).zip(runs).collect::<Vec<_>>())
             }
         });
-        let runs = futures::future::try_join_all(reads).await?;
+        let reads = futures::stream::iter(reads.collect::<Vec<_>>()).buffered(SOURCES_AT_ONCE);
+        let runs: Vec<Vec<(usize, SeriesData)>> = reads.try_collect().await?;
         let (slots, range) = (wanted.len(), self.range);
         Ok(cpu.run(move || merge_runs(runs, slots, range)).await?)
     }

@@ -11,12 +11,12 @@ use super::error::SelectError;
 use super::local_blocks::LocalBlocks;
 use super::readers::BlockReaders;
 use super::selection::{Found, Selection, Source};
-use super::tsdb_blocks::TsdbBlocks;
+use super::tsdb_blocks::{TsdbBlocks, TsdbSeries};
 use super::view::CatalogView;
 use crate::block::BlockReader;
 use crate::bucket::Bucket;
 use crate::catalog::{BlockEntry, BlockKind};
-use crate::head::{Head, Heads};
+use crate::head::{Head, HeadSeries, Heads};
 use crate::model::{Labels, METRIC_NAME, MatchKind, Matcher, Resolution, TenantId, TimeRange, Ulid};
 use crate::runtime::Cpu;
 
@@ -102,6 +102,11 @@ impl Selector {
     #[must_use]
     pub fn cpu(&self) -> &Cpu {
         &self.cpu
+    }
+
+    /// Returns what bounds the query that this copy serves.
+    pub(super) fn budget(&self) -> Option<&Arc<QueryBudget>> {
+        self.budget.as_ref()
     }
 
     /// Returns all tenants, sorted.
@@ -285,7 +290,10 @@ impl Selector {
                 let budget = self.budget.clone();
                 let find = move || {
                     let series = head.select(&matchers, range);
-                    admit(budget.as_deref(), series.iter().map(|s| (&s.labels, s.samples_max as u64)))?;
+                    admit(
+                        budget.as_deref(),
+                        series.iter().map(|s| (&s.labels, s.samples_max as u64, size_of::<HeadSeries>())),
+                    )?;
                     Ok(Found::in_head(series, head))
                 };
                 self.cpu.run(find).await?
@@ -301,7 +309,12 @@ impl Selector {
                 let budget = self.budget.clone();
                 let find = move || {
                     let series = block.select(&matchers, range)?;
-                    admit(budget.as_deref(), series.iter().map(|(labels, _, samples)| (labels, *samples)))?;
+                    admit(
+                        budget.as_deref(),
+                        series.iter().map(|(labels, _, samples)| {
+                            (labels, *samples, size_of::<TsdbSeries>() + labels.as_bytes().len())
+                        }),
+                    )?;
                     Ok(Found::in_tsdb(series, block))
                 };
                 self.cpu.run(find).await?
@@ -332,12 +345,12 @@ impl Selector {
 }
 
 /// Counts series against a query's budget, where it has one.
-fn admit<'a>(
+pub(super) fn admit<'a>(
     budget: Option<&QueryBudget>,
-    mut series: impl Iterator<Item = (&'a Labels, u64)>,
+    mut series: impl Iterator<Item = (&'a Labels, u64, usize)>,
 ) -> Result<(), SelectError> {
     let Some(budget) = budget else { return Ok(()) };
-    series.try_for_each(|(labels, samples)| budget.find(labels, samples))
+    series.try_for_each(|(labels, samples, bytes)| budget.find(labels, samples, bytes as u64))
 }
 
 impl Source {

@@ -16,11 +16,16 @@ use object_store::{
 };
 
 use super::*;
-use crate::block::{BlockSpec, HashingWriter, SeriesRun, block_order, extend_label_columns, write_block};
+use crate::block::{
+    BlockError, BlockSpec, BlockStats, HashingWriter, SeriesRun, block_order, extend_label_columns,
+    write_block,
+};
 use crate::bucket::{Bucket, ObjectKey};
 use crate::catalog::{BlockEntry, BlockKind, CatalogSettings, Catalogs};
 use crate::model::*;
-use crate::runtime::{Clock, Cpu, ManualClock, Metrics, random_from_seed};
+use crate::runtime::{Clock, Cpu, ManualClock, Memory, MemoryUse, Metrics, Random, random_from_seed};
+
+mod exemplars;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -30,6 +35,9 @@ struct CountingStore {
     inner: InMemory,
     requests: AtomicU64,
     bytes: AtomicU64,
+    running: AtomicU64,
+    /// The most requests that ran at once.
+    running_max: AtomicU64,
 }
 
 impl CountingStore {
@@ -68,7 +76,15 @@ impl ObjectStore for CountingStore {
         if let Some(object_store::GetRange::Bounded(range)) = &options.range {
             self.count(std::slice::from_ref(range));
         }
-        self.inner.get_opts(at, options).await
+        let running = self.running.fetch_add(1, Ordering::Relaxed) + 1;
+        self.running_max.fetch_max(running, Ordering::Relaxed);
+        // Whoever wants to ask beside this one can.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let got = self.inner.get_opts(at, options).await;
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        got
     }
 
     async fn get_ranges(&self, at: &Path, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
@@ -107,6 +123,52 @@ struct Scene {
     runs: Vec<SeriesRun>,
 }
 
+/// Writes a block and commits it.
+async fn add_block(
+    catalogs: &Catalogs,
+    random: &Random,
+    (kind, label_columns): (BlockKind, Vec<String>),
+    write: impl FnOnce(&mut HashingWriter<Vec<u8>>, &BlockSpec) -> Result<BlockStats, BlockError>,
+) {
+    let spec = BlockSpec {
+        id: random.ulid(100 * DAY_MS),
+        tenant: tenant(),
+        resolution: Resolution::Raw,
+        range: TimeRange::ALL,
+        external_labels: Labels::from_pairs([("cluster", "lab")]).unwrap(),
+        label_columns,
+        positions: Vec::new(),
+        sources: Vec::new(),
+        zstd_level: 1,
+    };
+    let mut out = HashingWriter::new(Vec::new());
+    let stats = write(&mut out, &spec).unwrap();
+    let (file, size_bytes, sha256) = out.finish();
+    catalogs.bucket().put(&ObjectKey::block(&tenant(), spec.id), file.into()).await.unwrap();
+    let catalog = catalogs.of(&tenant());
+    let mut change = catalog.new_change();
+    change.label_columns = spec.label_columns;
+    change.add.push(BlockEntry {
+        id: spec.id,
+        kind,
+        resolution: spec.resolution,
+        min_time_ms: stats.min_time_ms,
+        max_time_ms: stats.max_time_ms,
+        size_bytes,
+        rows: stats.rows,
+        series: stats.series,
+        samples: stats.samples,
+        sha256,
+        metric_min: stats.metric_min,
+        metric_max: stats.metric_max,
+        label_columns: stats.label_columns,
+        external_labels: spec.external_labels,
+        created_ms: 100 * DAY_MS,
+        unknown: BTreeMap::new(),
+    });
+    catalog.commit(&change).await.unwrap();
+}
+
 /// One block a day.
 async fn scene(days: Vec<Vec<SeriesRun>>) -> Scene {
     let store = Arc::new(CountingStore::default());
@@ -118,43 +180,9 @@ async fn scene(days: Vec<Vec<SeriesRun>>) -> Scene {
     let mut all = Vec::new();
     for mut runs in days {
         runs.sort_by(|a, b| block_order(&a.labels, &b.labels));
-        let spec = BlockSpec {
-            id: random.ulid(100 * DAY_MS),
-            tenant: tenant(),
-            resolution: Resolution::Raw,
-            range: TimeRange::ALL,
-            external_labels: Labels::from_pairs([("cluster", "lab")]).unwrap(),
-            label_columns: extend_label_columns(&[], runs.iter().map(|run| &run.labels)),
-            positions: Vec::new(),
-            sources: Vec::new(),
-            zstd_level: 1,
-        };
-        let mut out = HashingWriter::new(Vec::new());
-        let stats = write_block(&mut out, &spec, runs.iter().cloned()).unwrap();
-        let (file, size_bytes, sha256) = out.finish();
-        bucket.put(&ObjectKey::block(&tenant(), spec.id), file.into()).await.unwrap();
-        let catalog = catalogs.of(&tenant());
-        let mut change = catalog.new_change();
-        change.label_columns = spec.label_columns;
-        change.add.push(BlockEntry {
-            id: spec.id,
-            kind: BlockKind::Samples,
-            resolution: spec.resolution,
-            min_time_ms: stats.min_time_ms,
-            max_time_ms: stats.max_time_ms,
-            size_bytes,
-            rows: stats.rows,
-            series: stats.series,
-            samples: stats.samples,
-            sha256,
-            metric_min: stats.metric_min,
-            metric_max: stats.metric_max,
-            label_columns: stats.label_columns,
-            external_labels: spec.external_labels,
-            created_ms: 100 * DAY_MS,
-            unknown: BTreeMap::new(),
-        });
-        catalog.commit(&change).await.unwrap();
+        let columns = extend_label_columns(&[], runs.iter().map(|run| &run.labels));
+        let write = |out: &mut _, spec: &_| write_block(out, spec, runs.iter().cloned());
+        add_block(&catalogs, &random, (BlockKind::Samples, columns), write).await;
         all.extend(runs);
     }
     let view = CatalogView::new(catalogs, &Metrics::new());
@@ -261,6 +289,17 @@ async fn a_small_block_is_one_request_for_good() {
     assert_eq!(scene.store.take().0, 0);
 }
 
+#[tokio::test]
+async fn a_query_over_many_blocks_asks_for_few_of_them_at_once() {
+    let scene = scene((0..60).map(|number| busy_day(number, 1, DAY_MS)).collect()).await;
+    let selector = scene.selector(ReadCache::in_memory(0));
+    let all_days = TimeRange { start_ms: 0, end_ms: 60 * DAY_MS };
+    let found = read(&selector, &[], all_days).await.unwrap();
+    assert_eq!((found.len(), found[0].1.samples.len()), (1, 60));
+    let running_max = scene.store.running_max.load(Ordering::Relaxed);
+    assert!((2..=selection::SOURCES_AT_ONCE as u64).contains(&running_max), "{running_max} requests");
+}
+
 async fn answers(selector: &Selector, runs: &[SeriesRun]) -> usize {
     let mut compared = 0;
     for matchers in [
@@ -335,6 +374,30 @@ async fn files_that_break_in_the_cache_change_no_answer() {
     }
 }
 
+fn budget(limits: SelectLimits, reads_samples: bool) -> Arc<QueryBudget> {
+    QueryBudget::new(limits, reads_samples, Memory::unlimited())
+}
+
+#[tokio::test]
+async fn a_query_takes_memory_for_what_it_finds_while_it_finds_it() {
+    let scene = scene(vec![busy_day(0, 2_000, 3_600_000), busy_day(1, 2_000, 3_600_000)]).await;
+    let days = TimeRange { start_ms: 0, end_ms: 2 * DAY_MS };
+    for (limit_bytes, is_enough) in [(1_000_000, false), (8 << 20, true)] {
+        let memory = Memory::new(limit_bytes, &Metrics::new());
+        let budget = QueryBudget::new(SelectLimits::NONE, true, memory.clone());
+        let selector = scene.selector(ReadCache::in_memory(64 << 20)).within(&budget);
+        let any = |_: &Labels| Some(Vec::new());
+        let found = selector.select(&tenant(), days, &any, Grouping::Merged).await;
+        let all_again = |memory: &Memory| memory.reserve(MemoryUse::Queries, limit_bytes / 100 * 94);
+        match found {
+            Ok(found) => assert!(is_enough && found[0].len() == 2_000 && all_again(&memory).is_err()),
+            Err(error) => assert!(!is_enough && error.kind() == ErrorKind::Overloaded, "{error}"),
+        }
+        drop((selector, budget));
+        assert!(all_again(&memory).is_ok(), "it is given back");
+    }
+}
+
 #[tokio::test]
 async fn a_query_ends_while_it_goes_beyond_its_limits() {
     let scene = scene(vec![busy_day(0, 2_000, 600_000), busy_day(1, 2_000, 600_000)]).await;
@@ -347,14 +410,14 @@ async fn a_query_ends_while_it_goes_beyond_its_limits() {
         (limits(0, 0, 50_000), "--store.grpc.downloaded-bytes-limit"),
     ] {
         let cache = ReadCache::in_memory(64 << 20);
-        let selector = scene.selector(cache).within(&QueryBudget::new(limits, true));
+        let selector = scene.selector(cache).within(&budget(limits, true));
         let error = read(&selector, &all, days).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         assert!(error.to_string().contains(flag), "{error}");
     }
     // The series of several blocks are the same ones, and what they are found by is not read as samples.
     for (limits, reads_samples) in [(limits(2_000, 576_000, 0), true), (limits(2_000, 10, 0), false)] {
-        let budget = QueryBudget::new(limits, reads_samples);
+        let budget = budget(limits, reads_samples);
         let selector = scene.selector(ReadCache::in_memory(64 << 20)).within(&budget);
         let matchers_for = |_: &Labels| Some(all.to_vec());
         let found = selector.select(&tenant(), days, &matchers_for, Grouping::Merged).await.unwrap();
@@ -362,7 +425,7 @@ async fn a_query_ends_while_it_goes_beyond_its_limits() {
     }
     scene.store.take();
     let selector = scene.selector(ReadCache::in_memory(64 << 20));
-    let budget = QueryBudget::new(limits(0, 0, 3_000_000), true);
+    let budget = budget(limits(0, 0, 3_000_000), true);
     assert_eq!(
         read(&selector.within(&budget), &one_series(1, "10.0.3.4:9100"), days).await.unwrap().len(),
         1

@@ -35,6 +35,8 @@ pub(super) enum StoreError {
     Parameter { name: &'static str, value: String, allowed: &'static str },
     #[error("the body cannot be read: {0}")]
     Body(String),
+    #[error("the body is larger than the {0} bytes that are allowed: ask for less in one request")]
+    BodyTooLarge(usize),
     #[error("the answer is larger than {0} bytes: ask for a shorter time, or accept STREAMED_XOR_CHUNKS")]
     AnswerTooLarge(usize),
     #[error(
@@ -63,7 +65,7 @@ impl StoreError {
             Self::Wire(error) => error.kind(),
             Self::Cpu(_) => ErrorKind::Internal,
             Self::Chunk { .. } => ErrorKind::Corrupt,
-            Self::AnswerTooLarge(_) => ErrorKind::TooLarge,
+            Self::AnswerTooLarge(_) | Self::BodyTooLarge(_) => ErrorKind::TooLarge,
             Self::NoMemory(_) => ErrorKind::Overloaded,
             Self::Deadline(_) => ErrorKind::Cancelled,
             Self::NotReady | Self::Stopping => ErrorKind::Unavailable,

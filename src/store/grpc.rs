@@ -13,10 +13,11 @@ use tonic::{Code, Request, Response, Status};
 use super::error::StoreError;
 use super::frames::FrameEncoder;
 use super::label_sets::{Truncated, label_names, label_values};
-use super::pump::{Sink, pump};
-use super::reads::{Deadline, LookedUp, SERIES_BYTES, Shared};
+use super::pump::{Encode, Sink, pump};
+use super::reads::{Deadline, LookedUp, Shared};
 use super::series_list::{BatchReader, SeriesList};
 use crate::model::{Matcher, TimeRange};
+use crate::runtime::MemoryReservation;
 use crate::select::LabelQuery;
 use crate::wire::WireError;
 use crate::wire::store_api::store_server::{Store, StoreServer};
@@ -72,7 +73,12 @@ impl Shared {
         Ok(decoded?)
     }
 
-    async fn plan(&self, request: &SeriesRequest) -> Result<SeriesList, StoreError> {
+    /// Finds the series of a request. The memory for their list and for reading them is taken until it is dropped.
+    async fn plan(
+        &self,
+        request: &SeriesRequest,
+        series_max: usize,
+    ) -> Result<(SeriesList, [MemoryReservation; 2]), StoreError> {
         if request.matchers.is_empty() {
             return Err(StoreError::NoMatchers);
         }
@@ -81,27 +87,34 @@ impl Shared {
         let budget = self.budget(!request.skip_chunks);
         let found = self.select_all(&matchers, range, &budget).await?;
         let (replica_labels, shard) = (request.without_replica_labels.clone(), request.shard_info.clone());
-        let cpu = self.selector.cpu();
-        let list = cpu.run(move || SeriesList::new(found, &replica_labels, shard.as_ref())).await?;
-        if !request.skip_chunks {
-            self.check_samples(list.samples_max())?;
+        let (cpu, of_list) = (self.selector.cpu(), self.reserve_list(&found)?);
+        let memory = self.settings.memory.clone();
+        let list = cpu.run(move || {
+            let list = SeriesList::new(found, &replica_labels, shard.as_ref(), &memory);
+            let bytes = list.two_batches_bytes_max(series_max);
+            (list, bytes)
+        });
+        let (list, batches_bytes) = list.await?;
+        if request.skip_chunks {
+            return Ok((list, [of_list, self.reserve(0)?]));
         }
-        Ok(list)
+        self.check_samples(list.samples_max())?;
+        Ok((list, [of_list, self.reserve(batches_bytes)?]))
     }
 
-    async fn answer_series(
+    pub(super) async fn answer_series(
         &self,
         request: &SeriesRequest,
         sink: &Sink<Vec<SeriesResponse>>,
     ) -> Result<(), StoreError> {
         let _place = self.place().await?;
-        let list = Arc::new(self.plan(request).await?);
-        let _series = self.reserve(SERIES_BYTES * list.len() as u64)?;
+        let series_max = usize::try_from(request.limit).unwrap_or(0);
+        let (list, _memory) = self.plan(request, series_max).await?;
+        let list = Arc::new(list);
         let mut encoder = FrameEncoder::new(request);
         if request.skip_chunks {
             encoder = self.send_label_sets(&list, encoder, sink).await?;
         } else {
-            let series_max = usize::try_from(request.limit).unwrap_or(0);
             encoder = pump(BatchReader::new(list, series_max), encoder, self.selector.cpu(), sink).await?;
         }
         self.instruments.served("Series", encoder.series, encoder.samples);
@@ -124,7 +137,7 @@ impl Shared {
             });
             let frames;
             (encoder, frames) = encoding.await?;
-            if sink.send(Ok(frames)).await.is_err() {
+            if sink.send(Ok(frames)).await.is_err() || encoder.is_complete() {
                 break;
             }
         }

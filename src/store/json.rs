@@ -74,6 +74,9 @@ pub(super) fn response(status: StatusCode, body: Vec<u8>) -> Response {
 /// Makes the response of a failure, with the status codes of Prometheus' API.
 pub(super) fn failure(error: &StoreError) -> Response {
     let (status, error_type) = match error.kind() {
+        ErrorKind::TooLarge if matches!(error, StoreError::BodyTooLarge(_)) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "bad_data")
+        }
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "not_found"),
         ErrorKind::TooLarge => (StatusCode::UNPROCESSABLE_ENTITY, "execution"),
         ErrorKind::Cancelled => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),

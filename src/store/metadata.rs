@@ -1,5 +1,6 @@
 //! Prometheus' APIs of series and labels over HTTP, and the routes of all read APIs.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{StatusCode, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::error::StoreError;
 use super::exemplars::query_exemplars;
@@ -41,7 +42,11 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
 /// Reads a request's body within a limit.
 pub(super) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, StoreError> {
     let collected = Limited::new(body, bytes_max).collect().await;
-    Ok(collected.map_err(|error| StoreError::Body(error.to_string()))?.to_bytes())
+    let failed = |error: Box<dyn Error + Send + Sync>| match error.is::<LengthLimitError>() {
+        true => StoreError::BodyTooLarge(bytes_max),
+        false => StoreError::Body(error.to_string()),
+    };
+    Ok(collected.map_err(failed)?.to_bytes())
 }
 
 /// What an answer is cut off at, and the labels that are hidden in it.

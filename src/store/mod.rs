@@ -20,7 +20,8 @@
 //! - Series are sent in the order of their final label sets over all tenants, producers, heads and blocks.
 //! - A series without samples in the range is never sent, unless only label sets were asked for.
 //! - What a query holds in memory is its label sets, two batches and the encoded messages of two more, whatever it
-//!   answers; remote read in the form of samples has a bound of its own.
+//!   answers; remote read in the form of samples has a bound of its own. Batches are bounded by the bytes that floats
+//!   and histograms take, but for one larger series, and are taken from the memory budget before they are read.
 //! - Reading ends when the client goes, at the deadline and when the process stops.
 //!
 //! It persists nothing. What it does not do: PromQL, listeners, readiness, health and reflection (`server`).

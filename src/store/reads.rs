@@ -17,6 +17,7 @@ use super::grpc::StoreApi;
 use super::info::InfoApi;
 use super::instruments::Instruments;
 use super::metric_metadata::MetadataApi;
+use super::series_list::SERIES_BYTES;
 use super::settings::StoreSettings;
 use crate::model::{Labels, Matcher, TenantId, TimeRange};
 use crate::runtime::{Clock, MemoryReservation, MemoryUse, Metrics, Shutdown};
@@ -24,11 +25,8 @@ use crate::select::{
     Grouping, LabelQuery, QueryBudget, SelectError, Selection, Selector, remaining_matchers,
 };
 
-/// What a query takes beside its series: two batches of samples, and the pages that they are read from.
+/// What a query takes beside its series and batches: the pages that they are read from, and encoded messages.
 const QUERY_BYTES: u64 = 4 << 20;
-
-/// What a selected series takes: its labels, and where its samples are.
-pub(super) const SERIES_BYTES: u64 = 300;
 
 /// So many tenants are searched at once.
 const TENANTS_AT_ONCE: usize = 4;
@@ -191,7 +189,13 @@ impl Shared {
 
     /// Returns what one query may find and fetch.
     pub(super) fn budget(&self, reads_samples: bool) -> Arc<QueryBudget> {
-        QueryBudget::new(self.settings.limits, reads_samples)
+        QueryBudget::new(self.settings.limits, reads_samples, self.settings.memory.clone())
+    }
+
+    /// Takes the memory for a list of what was found, before it is made.
+    pub(super) fn reserve_list(&self, found: &[Found]) -> Result<MemoryReservation, StoreError> {
+        let series: u64 = found.iter().map(|found| found.selection.len() as u64).sum();
+        self.reserve(series.saturating_mul(SERIES_BYTES))
     }
 
     /// Returns the tenants that a query can be about: damage of others does not concern it.

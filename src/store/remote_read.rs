@@ -16,7 +16,7 @@ use super::grpc::REASON_WAIT;
 use super::metadata::read_body;
 use super::parameters::{Form, Hiding};
 use super::pump::{Encode, Sink, pump};
-use super::reads::{Deadline, Place, SERIES_BYTES, Shared};
+use super::reads::{Deadline, Place, Shared};
 use super::series_list::{Batch, BatchReader, SeriesList};
 use crate::model::Labels;
 use crate::runtime::MemoryReservation;
@@ -32,9 +32,6 @@ const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// The largest answer in the form of samples; the streamed form has no bound.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
-/// A sample in that form.
-const SAMPLE_BYTES: u64 = 16;
-
 const METHOD: &str = "remote_read";
 
 /// A read request whose series are found.
@@ -45,7 +42,7 @@ struct ReadPlan {
     queries: Vec<(Arc<SeriesList>, bool)>,
     /// Held until the answer is sent.
     _place: Place,
-    _memory: MemoryReservation,
+    _memory: Vec<MemoryReservation>,
 }
 
 /// `POST /api/v1/read`.
@@ -97,24 +94,37 @@ impl Shared {
             decode_request(&body)
         };
         let ReadRequest { queries, response_type } = self.selector.cpu().run(decode).await??;
-        let (mut lists, mut samples) = (Vec::with_capacity(queries.len()), 0u64);
+        let (mut lists, mut memory) = (Vec::with_capacity(queries.len()), Vec::new());
+        let (mut samples, mut bytes, mut batches_bytes) = (0u64, 0u64, 0);
         let (reading, looking) = (self.budget(true), self.budget(false));
         for ReadQuery { matchers, range, labels_only } in queries {
             let labels_only = labels_only && response_type == ResponseType::Samples;
             let budget = if labels_only { &looking } else { &reading };
             let found = self.select_one(&tenant, &matchers, range, budget).await?;
             let hidden = hidden.clone();
-            let list = move || SeriesList::new(found, &hidden, None).merged();
-            let list = self.selector.cpu().run(list).await?;
-            samples = samples.saturating_add(if labels_only { 0 } else { list.samples_max() });
+            memory.push(self.reserve_list(&found)?);
+            let budgeted = self.settings.memory.clone();
+            let list = move || {
+                let list = SeriesList::new(found, &hidden, None, &budgeted).merged();
+                let batches_bytes = list.two_batches_bytes_max(0);
+                (list, batches_bytes)
+            };
+            let (list, list_batches_bytes) = self.selector.cpu().run(list).await?;
+            if !labels_only {
+                samples = samples.saturating_add(list.samples_max());
+                bytes = bytes.saturating_add(list.all_bytes_max());
+                // One query is read after the other.
+                batches_bytes = list_batches_bytes.max(batches_bytes);
+            }
             lists.push((Arc::new(list), labels_only));
         }
         self.check_samples(samples)?;
-        let series: u64 = lists.iter().map(|(list, _)| list.len() as u64).sum();
-        // The answer in samples is built whole, and compressed from there.
-        let whole = response_type == ResponseType::Samples;
-        let answer = if whole { samples.saturating_mul(2 * SAMPLE_BYTES) } else { 0 };
-        let memory = self.reserve(series * SERIES_BYTES + answer.min(2 * ANSWER_BYTES_MAX as u64))?;
+        memory.push(self.reserve(batches_bytes)?);
+        if response_type == ResponseType::Samples {
+            // The answer is built whole, and compressed from there. A float takes 16 bytes in it instead of 24.
+            let answer_bytes = (bytes / 3).saturating_mul(4).min(2 * ANSWER_BYTES_MAX as u64);
+            memory.push(self.reserve(answer_bytes)?);
+        }
         Ok(ReadPlan { response_type, queries: lists, _place: place, _memory: memory })
     }
 

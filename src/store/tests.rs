@@ -11,6 +11,7 @@ mod fixture;
 mod hiding;
 mod info;
 mod kinds;
+mod limits;
 mod metadata;
 mod remote_read;
 mod stops;

@@ -51,10 +51,12 @@ impl ExemplarReader {
             let malformed = || BlockError::Footer("a column of exemplars has the wrong type".to_owned());
             let (series, columns) = batch.columns().split_first().ok_or_else(malformed)?;
             let hashes = series.as_primitive_opt::<Int64Type>().ok_or_else(malformed)?.values();
-            let columns = Columns::new(columns, names.len()).ok_or_else(malformed)?;
+            let (labels, others) = columns.split_at_checked(names.len()).ok_or_else(malformed)?;
+            let (rest, others) = others.split_first().ok_or_else(malformed)?;
+            let columns = Columns::new(others).ok_or_else(malformed)?;
             let (times, mut bytes) = (columns.times.values(), Vec::new());
             let names = names.iter().map(String::as_str);
-            let rows = LabelRows::of_columns(names, columns.labels, Some(columns.rest), [times, times], &[]);
+            let rows = LabelRows::of_columns(names, labels, Some(rest), [times, times], &[]);
             let rows = rows.ok_or_else(malformed)?;
             for (row, series_hash) in hashes.iter().enumerate() {
                 let labels = rows.labels(row, found.last().map(|row| &row.labels), &mut bytes)?;

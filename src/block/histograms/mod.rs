@@ -35,5 +35,5 @@ use buffer::HistogramBuffer;
 pub use fuzz::fuzz_histogram_rows;
 pub use row::HistogramRun;
 use row::split_rows;
-pub(super) use schema::arrow_schema;
+pub(super) use schema::{arrow_schema, sample_bytes};
 pub use writer::write_histograms;

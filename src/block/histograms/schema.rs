@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
@@ -12,6 +13,7 @@ use crate::block::schema::{
     COUNT, LabelForm, MAX_TIME, MIN_TIME, ST, TS, TS_PAGE_BYTES, VALUE_PAGE_BYTES, base_properties,
     label_fields, list_element, list_path, sample_element, timestamp,
 };
+use crate::model::{Histogram, HistogramSample, Span};
 
 pub(super) const STALE: &str = "_stale";
 pub(super) const SCHEMA: &str = "_schema";
@@ -91,6 +93,28 @@ pub(in crate::block) fn arrow_schema(label_columns: &[String], form: LabelForm) 
     let mut fields = label_fields(label_columns, form);
     fields.extend(fixed_columns());
     Arc::new(Schema::new(fields))
+}
+
+/// Returns about how many bytes of memory a sample of a row group takes once it is decoded, on average.
+pub(in crate::block) fn sample_bytes(group: &RowGroupMetaData) -> u64 {
+    let elements = |names: &[&str]| {
+        let of_columns = group.columns().iter().filter(|column| {
+            let root = column.column_path().parts().first();
+            root.is_some_and(|root| names.contains(&root.as_str()))
+        });
+        let counts = of_columns.map(|column| u64::try_from(column.num_values()).unwrap_or(0));
+        counts.fold(0, u64::saturating_add)
+    };
+    let (samples, rows) = (elements(&[TS]).max(1), u64::try_from(group.num_rows()).unwrap_or(0).max(1));
+    let [[_, whole, float], [_, negative_whole, negative_float]] = SIDES;
+    let buckets = elements(&[whole, float, negative_whole, negative_float]).div_ceil(samples);
+    // Every sample of a row has the row's bounds and, unless it lacks buckets, its spans.
+    let bounds = elements(&[CUSTOM_VALUES]).div_ceil(rows);
+    let spans = elements(&[SPANS[0], SPANS[2]]).div_ceil(rows);
+    let own = (size_of::<HistogramSample>() + size_of::<Histogram>()) as u64;
+    let (number, span) = (size_of::<i64>() as u64, size_of::<Span>() as u64);
+    let lists = buckets.saturating_add(bounds).saturating_mul(number);
+    own.saturating_add(lists).saturating_add(spans.saturating_mul(span))
 }
 
 fn nested_path(column: &str) -> ColumnPath {
