@@ -17,6 +17,7 @@ mod log_inspect;
 mod object_log;
 mod object_store;
 mod peers;
+mod progress;
 mod properties;
 mod protection;
 mod recording;
