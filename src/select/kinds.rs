@@ -25,7 +25,7 @@ impl Selector {
     /// may come several times, with the same exemplars.
     ///
     /// # Errors
-    /// Blocks that cannot be read.
+    /// Blocks that cannot be read, and more bytes than a query may fetch.
     pub async fn exemplars(
         &self,
         tenant: &TenantId,
@@ -45,9 +45,9 @@ impl Selector {
         let asked = blocks.filter_map(|block| Some((matchers_for(&block.external_labels)?, block)));
         let finds = asked.filter(|(matchers, block)| may_match(matchers, block)).map(
             |(matchers, block): (Vec<Matcher>, Arc<BlockEntry>)| async move {
-                let reader = self.readers().open_exemplars(tenant, &block).await?;
+                let reader = self.open_exemplars(tenant, &block).await?;
                 let series = reader.find(&matchers, range).await;
-                let series = series.map_err(|source| SelectError::Block { id: block.id, source })?;
+                let series = series.map_err(|source| SelectError::of_block(block.id, source))?;
                 let of_block = series.into_iter().map(|series| of_producer(&block.external_labels, series));
                 Ok::<_, SelectError>(of_block.collect::<Vec<_>>())
             },

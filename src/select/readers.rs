@@ -50,7 +50,11 @@ impl RangeRead for BlockObject {
     fn read_ranges<'a>(&'a self, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>, ReadFailure>> {
         let get = async |range: &Range<u64>| {
             let read = self.bucket.get_ranges(&self.key, std::slice::from_ref(range)).await;
-            let read = read.map_err(|e| ReadFailure { kind: e.kind(), source: Box::new(e) })?;
+            let read = read.map_err(|e| {
+                // What a catalog names and is not there leaves an answer incomplete; the query itself was right.
+                let kind = if e.kind() == ErrorKind::NotFound { ErrorKind::Incomplete } else { e.kind() };
+                ReadFailure { kind, source: Box::new(e) }
+            })?;
             Ok(read.into_iter().next().unwrap_or_default())
         };
         let gets = ranges.iter().map(get).collect::<Vec<_>>();
@@ -216,18 +220,20 @@ impl BlockReaders {
         Ok(opened.for_query(self.source(tenant, entry, Kind::Labels, budget), admission))
     }
 
-    /// Returns the reader of a block of exemplars, opening it if needed.
+    /// Returns the reader of a block of exemplars for one query, opening it if needed.
     pub(super) async fn open_exemplars(
         &self,
         tenant: &TenantId,
         entry: &BlockEntry,
+        budget: Option<&Arc<QueryBudget>>,
     ) -> Result<ExemplarReader, SelectError> {
         let opening = async {
             let object = self.source(tenant, entry, Kind::Labels, None);
             ExemplarReader::open(object, self.cpu.clone(), entry.size_bytes).await
         };
         let opened = self.exemplars.try_get_with(entry.id, opening).await;
-        opened.map_err(|error| not_opened(entry.id, &error))
+        let opened = opened.map_err(|error| not_opened(entry.id, &error))?;
+        Ok(opened.for_query(self.source(tenant, entry, Kind::Labels, budget)))
     }
 
     /// Returns the entries of a block of metadata, reading it if needed.

@@ -13,7 +13,7 @@ use super::readers::BlockReaders;
 use super::selection::{Found, Selection, Source};
 use super::tsdb_blocks::TsdbBlocks;
 use super::view::CatalogView;
-use crate::block::BlockReader;
+use crate::block::{BlockReader, ExemplarReader};
 use crate::bucket::Bucket;
 use crate::catalog::{BlockEntry, BlockKind};
 use crate::head::{Head, Heads};
@@ -302,8 +302,16 @@ impl Selector {
         tenant: &TenantId,
         entry: &BlockEntry,
     ) -> Result<BlockReader, SelectError> {
-        let readers = self.readers.as_ref().expect("blocks come from a view or files, with readers");
-        readers.open(tenant, entry, self.budget.as_ref()).await
+        self.readers().open(tenant, entry, self.budget.as_ref()).await
+    }
+
+    /// Opens a block of exemplars for this query.
+    pub(super) async fn open_exemplars(
+        &self,
+        tenant: &TenantId,
+        entry: &BlockEntry,
+    ) -> Result<ExemplarReader, SelectError> {
+        self.readers().open_exemplars(tenant, entry, self.budget.as_ref()).await
     }
 
     fn check_limits(&self, selections: &[Selection]) -> Result<(), SelectError> {

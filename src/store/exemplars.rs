@@ -60,13 +60,13 @@ impl Shared {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<BySeries, StoreError> {
-        let mut all = BySeries::new();
-        for tenant in self.selector.tenants() {
+        let (selector, mut all) = (self.selector.within(&self.budget(false)), BySeries::new());
+        for tenant in selector.tenants() {
             let own = tenant_labels(&self.settings.tenant_label, &tenant);
             for matchers in selectors {
                 let matchers_for =
                     |external: &Labels| remaining_matchers(matchers, &external.with_external(&own, &[]));
-                for found in self.selector.exemplars(&tenant, range, &matchers_for).await? {
+                for found in selector.exemplars(&tenant, range, &matchers_for).await? {
                     let added = found.external_labels.with_external(&own, &[]);
                     let labels = found.labels.with_external(&added, &[]);
                     all.entry(labels).or_default().extend(found.exemplars);
@@ -84,10 +84,10 @@ impl Shared {
         selectors: &[Vec<Matcher>],
         (range, hidden): (TimeRange, &[String]),
     ) -> Result<BySeries, StoreError> {
-        let mut all = BySeries::new();
+        let (selector, mut all) = (self.selector.within(&self.budget(false)), BySeries::new());
         for matchers in selectors {
             let matchers_for = |_: &Labels| Some(matchers.clone());
-            for found in self.selector.exemplars(tenant, range, &matchers_for).await? {
+            for found in selector.exemplars(tenant, range, &matchers_for).await? {
                 let labels = found.labels.with_external(&Labels::empty(), hidden);
                 all.entry(labels).or_default().extend(found.exemplars);
                 self.check_exemplar_series(&all)?;

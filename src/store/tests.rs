@@ -14,6 +14,7 @@ mod metadata;
 mod remote_read;
 mod stops;
 mod store_api;
+mod transcoding;
 
 use fixture::{Fixture, Place, Producer, ms, team};
 

@@ -33,6 +33,12 @@ impl ExemplarReader {
         Ok(Self(block))
     }
 
+    /// Returns the block with another source of the same bytes.
+    #[must_use]
+    pub fn for_query(&self, source: Arc<dyn RangeRead>) -> Self {
+        Self(self.0.for_query(source, None))
+    }
+
     /// Returns what the block says about itself.
     #[must_use]
     pub fn meta(&self) -> &BlockMeta {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 use super::kinds::Kinds;
@@ -54,6 +55,8 @@ pub(super) struct Fixture {
     pub(super) shutdown: Shutdown,
     pub(super) metrics: Metrics,
     pub(super) producers: Vec<Producer>,
+    /// What is behind the bucket.
+    pub(super) objects: Arc<InMemory>,
 }
 
 pub(super) fn settings() -> StoreSettings {
@@ -89,7 +92,8 @@ impl Fixture {
     ) -> Self {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
         let clock: Arc<dyn Clock> = ManualClock::new(ms(3_600));
-        let bucket = Bucket::from_store(Arc::new(InMemory::new()));
+        let objects = Arc::new(InMemory::new());
+        let bucket = Bucket::from_store(Arc::clone(&objects) as Arc<dyn ObjectStore>);
         let random = random_from_seed(7);
         let catalogs = Arc::new(Catalogs::new(
             bucket.clone(),
@@ -118,7 +122,7 @@ impl Fixture {
         let asked = Arc::clone(&ready);
         let is_ready = Arc::new(move || asked.load(Ordering::SeqCst));
         let reads = Reads::new(selector, settings, clock, is_ready, shutdown.clone(), &metrics);
-        Self { reads, ready, shutdown, metrics, producers }
+        Self { reads, ready, shutdown, metrics, producers, objects }
     }
 }
 
