@@ -28,6 +28,7 @@ mod rollback;
 mod senders;
 mod several;
 mod sim;
+mod storeapi;
 mod support;
 mod tidy;
 mod wal;
