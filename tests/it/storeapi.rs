@@ -10,7 +10,10 @@ use tonic::Code;
 
 use crate::support::{Answer, RemoteRead, SampleSet, Series, Setup, get_json, get_text, label_pairs, now_ms};
 
-const ALL: (i32, &str, &str) = (2, "__name__", ".+");
+/// Kind, label and value; kinds are 0 `=`, 1 `!=`, 2 `=~`, 3 `!~`.
+type Matcher = (i32, &'static str, &'static str);
+
+const ALL: Matcher = (2, "__name__", ".+");
 
 async fn write(setup: &Setup, series: &[Series]) {
     let ack = setup.remote_write().send(series).await.unwrap();
@@ -152,7 +155,7 @@ async fn refusals_have_the_status_that_queriers_know() {
     };
     write(&setup, &[many]).await;
     let store = setup.store_api().await;
-    let cases: [(&[(i32, &str, &str)], Option<Code>, &str); 6] = [
+    let cases: [(&[Matcher], Option<Code>, &str); 6] = [
         (&[(0, "__name__", "few")], None, ""),
         (&[(0, "__name__", "many")], Some(Code::ResourceExhausted), "--store.limits.request-series"),
         (&[(0, "__name__", "long")], Some(Code::ResourceExhausted), "--store.limits.request-samples"),
