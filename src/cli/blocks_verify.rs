@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use clap::Args;
 use comfy_table::{Table, presets};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::blocks::{Live, live_blocks, samples_of};
 use super::compose::Base;
 use super::flags::{CommonArgs, Output};
-use super::{Failure, print_line};
+use super::{Failure, print_line, progress};
 use crate::block::{BlockError, BlockMeta, BlockReader, ExemplarReader, MetadataReader, RangeRead};
 use crate::bucket::ObjectKey;
 use crate::catalog::{BlockEntry, BlockKind};
@@ -73,11 +73,13 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), Failure> {
         let message = format!("no live block {id}: `perennial blocks ls` shows which there are");
         return Err(Failure::new(ErrorKind::NotFound, message));
     }
-    let total = live.iter().map(|live| live.block.size_bytes).sum();
-    let bar = progress(total, args.read_data);
+    let steps = |live: &Live| if args.read_data { live.block.size_bytes.saturating_mul(2) } else { 1 };
+    let bar = progress::bar(args.output, live.iter().map(steps).sum(), progress::STEPS);
+    let (blocks, mut done) = (live.len(), 0);
     let mut report =
         Report { blocks: 0, bytes: 0, samples: 0, read_data: args.read_data, findings: Vec::new() };
-    for live in &live {
+    for (number, live) in live.iter().enumerate() {
+        bar.set_message(format!("block {} of {blocks}", number + 1));
         let object = base.bucket.locate(&ObjectKey::block(&live.tenant, live.block.id));
         let verifier = Verifier { base: &base, live, read_data: args.read_data, bar: &bar };
         for reason in verifier.verify().await? {
@@ -86,6 +88,8 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), Failure> {
         report.blocks += 1;
         report.bytes += live.block.size_bytes;
         report.samples += samples_of(&live.block);
+        done += steps(live);
+        bar.set_position(done);
     }
     bar.finish_and_clear();
     match args.output {
@@ -95,21 +99,12 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), Failure> {
     report.outcome()
 }
 
-fn progress(total_bytes: u64, read_data: bool) -> ProgressBar {
-    let target = if read_data { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(Some(total_bytes), target);
-    let style = ProgressStyle::with_template(
-        "{bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {elapsed}, {eta} left",
-    );
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
-}
-
 /// Verifies one block.
 struct Verifier<'a> {
     base: &'a Base,
     live: &'a Live,
     read_data: bool,
+    /// Goes a step for each byte that is hashed, and as far again while the samples are decoded.
     bar: &'a ProgressBar,
 }
 
@@ -154,6 +149,12 @@ impl Verifier<'_> {
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    fn steps_of(&self, samples: u64) -> u64 {
+        let BlockEntry { size_bytes, samples: all, .. } = *self.live.block;
+        let steps = u128::from(samples) * u128::from(size_bytes) / u128::from(all.max(1));
+        u64::try_from(steps).unwrap_or(size_bytes)
+    }
+
     async fn verify_content(&self, key: ObjectKey) -> Result<Vec<String>, Failure> {
         let object: Arc<dyn RangeRead> = Arc::new(BlockObject::new(self.base.bucket.clone(), key));
         match self.decode(object).await {
@@ -172,7 +173,8 @@ impl Verifier<'_> {
         let (mut findings, found) = match &entry.kind {
             BlockKind::Samples | BlockKind::Histograms => {
                 let block = BlockReader::open(object, cpu, size_bytes).await?;
-                let found = if self.read_data { block.verify(&|_| ()).await? } else { Vec::new() };
+                let advance = |samples: u64| self.bar.inc(self.steps_of(samples));
+                let found = if self.read_data { block.verify(&advance).await? } else { Vec::new() };
                 (differences(block.meta()), found)
             }
             BlockKind::Exemplars => {

@@ -2,16 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::compose::Base;
 use super::flags::{CommonArgs, Output, READER_BYTES_MAX, quoted};
-use super::{Failure, print_line};
+use super::{Failure, print_line, progress};
 use crate::model::{
     ErrorKind, Matcher, TenantId, TimeRange, format_duration_ms, format_time_ms, parse_duration_ms,
     parse_instant_ms,
@@ -115,7 +113,7 @@ async fn tsdb(args: TsdbArgs) -> Result<(), Failure> {
         external_labels: args.external_labels,
         to: args.to.clone(),
     };
-    let bar = progress_bar();
+    let bar = progress::bar(args.output, 0, progress::STEPS);
     let show = |now: ExportProgress| {
         bar.set_length(now.total);
         bar.set_position(now.done);
@@ -147,17 +145,6 @@ impl TsdbArgs {
         }
         Ok(range)
     }
-}
-
-/// Shows nothing where standard error is no terminal.
-fn progress_bar() -> ProgressBar {
-    let style = "{spinner} {wide_bar} {percent}% {msg}, {elapsed} gone, {eta} to go";
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }
 
 fn as_json(args: &TsdbArgs, version: u64, report: &ExportReport) -> serde_json::Value {

@@ -270,7 +270,7 @@ pub(super) struct QueryArgs {
     /// Most samples that one query may select; 0 for no limit.
     #[arg(long = "store.limits.request-samples", default_value_t = 0, value_name = "N")]
     request_samples: u64,
-    /// Most bytes of label columns and samples that one query may fetch from the bucket; 0 for no limit.
+    /// Most bytes of label columns, samples and exemplars that one query may fetch from the bucket; 0 for no limit.
     #[arg(long = "store.grpc.downloaded-bytes-limit", default_value = "0B", value_name = "BYTES")]
     downloaded_bytes: bytesize::ByteSize,
     /// Memory for footers, page indexes and label columns of blocks; at most 12 % of --memory-limit.

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::compose::{Base, Process};
 use super::flags::{CommonArgs, Output};
-use super::{Failure, print_line};
-use crate::log::{EpochReport, LogPlace, TenantReport, has_segments, inspect_disk, inspect_objects};
+use super::{Failure, print_line, progress};
+use crate::log::{
+    EpochReport, InspectProgress, LogPlace, TenantReport, has_segments, inspect_disk, inspect_objects,
+};
 use crate::model::{ErrorKind, TenantId, Ulid};
 
 /// Subcommands of `log`.
@@ -52,18 +54,22 @@ pub(super) async fn run(command: LogCommand) -> Result<(), Failure> {
         Err(_) if on_disk => None,
         Err(absent) => return Err(absent),
     };
-    let bar = progress();
+    let bar = progress::bar(args.output, 0, progress::BYTES);
+    let show = |bar: &ProgressBar, now: InspectProgress| {
+        bar.set_length(now.total_bytes);
+        bar.set_position(now.read_bytes);
+    };
     let mut reports = Vec::new();
     if on_disk {
         let (cpu, counted) = match &base {
             Some(base) => (base.cpu.clone(), bar.clone()),
             None => (Process::start()?.cpu, bar.clone()),
         };
-        reports.extend(cpu.run(move || inspect_disk(&dir, &|bytes| counted.inc(bytes))).await??);
+        reports.extend(cpu.run(move || inspect_disk(&dir, &|now| show(&counted, now))).await??);
     }
     if let Some(base) = &base {
         let parts = (&base.cpu, &base.random);
-        reports.extend(inspect_objects(&base.bucket, parts, &|bytes| bar.inc(bytes)).await?);
+        reports.extend(inspect_objects(&base.bucket, parts, &|now| show(&bar, now)).await?);
     }
     bar.finish_and_clear();
     reports.retain(|report| args.epoch.is_none_or(|epoch| report.epoch == epoch));
@@ -83,14 +89,6 @@ pub(super) async fn run(command: LogCommand) -> Result<(), Failure> {
         Output::Table => print_line(tables(&reports, &covered)),
     }
     outcome(&reports)
-}
-
-fn progress() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(2));
-    let style =
-        ProgressStyle::with_template("{spinner} {binary_bytes} read  {binary_bytes_per_sec}  {elapsed}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    bar
 }
 
 async fn covered(base: &Base, reports: &[EpochReport]) -> Result<BTreeMap<(TenantId, Ulid), u64>, Failure> {

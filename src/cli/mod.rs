@@ -30,6 +30,7 @@ mod job_kinds;
 mod jobs;
 mod lock;
 mod log;
+mod progress;
 mod restore;
 mod restore_progress;
 mod restore_serve;

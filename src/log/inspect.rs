@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::Serialize;
@@ -129,11 +130,20 @@ impl TenantReport {
     }
 }
 
-/// Counts what lies in a directory. `progress` is told of each segment's bytes.
+/// How far an inspection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InspectProgress {
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes to read in all.
+    pub total_bytes: u64,
+}
+
+/// Counts what lies in a directory. `progress` is told before the first segment and after each.
 ///
 /// # Errors
 /// What the operating system refuses. Damage is part of the report.
-pub fn inspect_disk(dir: &Path, progress: &dyn Fn(u64)) -> Result<Vec<EpochReport>, LogError> {
+pub fn inspect_disk(dir: &Path, progress: &dyn Fn(InspectProgress)) -> Result<Vec<EpochReport>, LogError> {
     let names = see_segments(dir)?;
     let (segments, broken) = match check_segments(dir, names.clone(), &NoChanges, false) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -142,11 +152,15 @@ pub fn inspect_disk(dir: &Path, progress: &dyn Fn(u64)) -> Result<Vec<EpochRepor
         checked => (checked?, None),
     };
     let mut reports: BTreeMap<Ulid, EpochReport> = BTreeMap::new();
+    let total_bytes = segments.iter().map(RecoveredSegment::bytes).sum();
+    let mut now = InspectProgress { read_bytes: 0, total_bytes };
+    progress(now);
     for segment in segments {
-        let epoch = segment.epoch();
+        let (epoch, bytes) = (segment.epoch(), segment.bytes());
         let report = reports.entry(epoch).or_insert_with(|| EpochReport::new(LogPlace::Disk, epoch));
         inspect_segment(report, segment)?;
-        progress(report.bytes);
+        now.read_bytes += bytes;
+        progress(now);
     }
     if let Some(error) = broken {
         // The segment that does not read says the same where it is read; a missing one is said only here.
@@ -177,36 +191,55 @@ fn inspect_segment(report: &mut EpochReport, segment: RecoveredSegment) -> Resul
     Ok(())
 }
 
-/// Counts what lies in the bucket. `progress` is told of each entry's bytes. Reads every entry.
+/// Counts what lies in the bucket. `progress` is told before the first entry and after each. Reads every entry.
 ///
 /// # Errors
 /// The store's failure. Damage is part of the report.
 pub async fn inspect_objects(
     bucket: &Bucket,
     (cpu, random): (&Cpu, &Random),
-    progress: &(dyn Fn(u64) + Sync),
+    progress: &(dyn Fn(InspectProgress) + Sync),
 ) -> Result<Vec<EpochReport>, LogError> {
     let mut epochs = DeadEpochs::new(bucket.clone(), random.clone(), String::new());
-    let mut reports = Vec::new();
+    let (mut found, mut now) = (Vec::new(), InspectProgress::default());
     for newest in epochs.look(None).await? {
         let mut report = EpochReport::new(LogPlace::Object, newest.epoch);
+        let mut seqs = 0..0;
         match epochs.header(newest.epoch, newest.seq).await {
-            Ok(header) => inspect_epoch(&mut report, bucket, cpu, &header, progress).await?,
+            Ok(header) => {
+                let to_read;
+                (seqs, to_read) = list_epoch(&mut report, bucket, &header).await?;
+                now.total_bytes += to_read;
+            }
             Err(error) if error.kind() == ErrorKind::Corrupt => report.note(&error),
             Err(error) => return Err(error),
         }
-        reports.push(report);
+        found.push((report, seqs));
     }
-    Ok(reports)
+    progress(now);
+    for (report, seqs) in found.iter_mut().filter(|(_, seqs)| !seqs.is_empty()) {
+        let mut reader = EpochReader::new(bucket.clone(), cpu.clone(), report.epoch, seqs.clone());
+        while let Some(read) = reader.next().await {
+            match read {
+                Ok(read) => {
+                    now.read_bytes += read.bytes;
+                    progress(now);
+                    report.add(read.entry);
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => report.note(&error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(report, _)| report).collect())
 }
 
-async fn inspect_epoch(
+/// Reports what an epoch's newest object and its listing say; returns the entries to read, and their bytes.
+async fn list_epoch(
     report: &mut EpochReport,
     bucket: &Bucket,
-    cpu: &Cpu,
     newest: &ObjectHeader,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<(), LogError> {
+) -> Result<(Range<u64>, u64), LogError> {
     report.receiver.clone_from(&newest.receiver);
     let end = match newest.kind {
         ObjectKind::Entry => newest.seq + 1,
@@ -218,25 +251,15 @@ async fn inspect_epoch(
         ObjectKind::Seal => format!("sealed by {}", newest.by),
         ObjectKind::Released => format!("released by {}", newest.by),
     };
+    let (seqs, mut to_read) = (newest.released + 1..end, 0);
     for object in bucket.list(&ObjectKey::log_folder(newest.epoch)).await? {
         let Some(ObjectKey::LogEntry { seq, .. }) = ObjectKey::parse(&object.key) else { continue };
         report.parts += 1;
         report.bytes += object.size_bytes;
         report.garbage += u64::from(seq <= newest.released && seq < end);
+        to_read += if seqs.contains(&seq) { object.size_bytes } else { 0 };
     }
-    let seqs = newest.released + 1..end;
-    let mut reader = EpochReader::new(bucket.clone(), cpu.clone(), newest.epoch, seqs);
-    while let Some(read) = reader.next().await {
-        match read {
-            Ok(read) => {
-                progress(read.bytes);
-                report.add(read.entry);
-            }
-            Err(error) if error.kind() == ErrorKind::Corrupt => report.note(&error),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    Ok((seqs, to_read))
 }
 
 /// Takes no change: what a start would mend stays as it is.

@@ -67,7 +67,7 @@ pub use directory::has_segments;
 pub use disk::DiskLog;
 pub use error::LogError;
 pub use files::{LogFile, LogFiles, OsFiles};
-pub use inspect::{EpochReport, LogPlace, TenantReport, inspect_disk, inspect_objects};
+pub use inspect::{EpochReport, InspectProgress, LogPlace, TenantReport, inspect_disk, inspect_objects};
 pub use kind::Log;
 pub use replay::{RecoveredSegment, SegmentReader, Skipped};
 

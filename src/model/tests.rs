@@ -23,6 +23,24 @@ fn external_labels_win_and_dropped_labels_go() {
     assert_eq!(merged, Labels::from_pairs([("a", "1"), ("b", "2"), ("c", "30")]).unwrap());
 }
 
+proptest! {
+    /// The order in which queriers merge what several stores send.
+    #[test]
+    fn label_sets_are_ordered_label_by_label_and_a_prefix_comes_first(
+        sets in vec(prop::collection::btree_map("[abz_é]{1,3}", "[a-cü\u{1}]{1,200}|[ab]{1,2}", 0..4), 2..12),
+    ) {
+        type Pairs<'a> = Vec<(&'a [u8], &'a [u8])>;
+        let mut labels: Vec<Labels> = sets.iter().map(|set| Labels::from_pairs(set).unwrap()).collect();
+        let mut pairs: Vec<Pairs<'_>> =
+            sets.iter().map(|set| set.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect()).collect();
+        labels.sort();
+        pairs.sort();
+        let sorted: Vec<Pairs<'_>> =
+            labels.iter().map(|set| set.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect()).collect();
+        prop_assert_eq!(sorted, pairs);
+    }
+}
+
 #[test]
 fn series_hash_is_pinned() {
     // Stored in every block as `_series`: a change here is a change of format.

@@ -50,7 +50,11 @@ impl RangeRead for BlockObject {
     fn read_ranges<'a>(&'a self, ranges: &'a [Range<u64>]) -> BoxFuture<'a, Result<Vec<Bytes>, ReadFailure>> {
         let get = async |range: &Range<u64>| {
             let read = self.bucket.get_ranges(&self.key, std::slice::from_ref(range)).await;
-            let read = read.map_err(|e| ReadFailure { kind: e.kind(), source: Box::new(e) })?;
+            let read = read.map_err(|e| {
+                // What a catalog names and is not there leaves an answer incomplete; the query itself was right.
+                let kind = if e.kind() == ErrorKind::NotFound { ErrorKind::Incomplete } else { e.kind() };
+                ReadFailure { kind, source: Box::new(e) }
+            })?;
             Ok(read.into_iter().next().unwrap_or_default())
         };
         let gets = ranges.iter().map(get).collect::<Vec<_>>();

@@ -328,8 +328,7 @@ impl Selector {
         tenant: &TenantId,
         entry: &BlockEntry,
     ) -> Result<BlockReader, SelectError> {
-        let readers = self.readers.as_ref().expect("blocks come from a view or files, with readers");
-        readers.open(tenant, entry, self.budget.as_ref()).await
+        self.readers().open(tenant, entry, self.budget.as_ref()).await
     }
 
     fn check_limits(&self, selections: &[Selection]) -> Result<(), SelectError> {

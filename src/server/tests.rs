@@ -248,6 +248,41 @@ async fn streams_that_are_reset_at_once_end_their_connection_and_no_other() {
     assert_eq!(status(format!("http://{address}/short")).await, 200);
 }
 
+#[tokio::test]
+async fn a_client_that_probes_its_connection_all_the_time_keeps_it() {
+    // Thanos Query probes every 10 s; servers of other make end connections that are probed too often.
+    use tonic_health::pb::health_client::HealthClient;
+
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (url, metrics) = (format!("http://{}", listener.address()), Metrics::new());
+    let connections = Connections::new(1, WAIT, &metrics);
+    tokio::spawn(async move {
+        let services = (tonic::service::Routes::default(), crate::wire::store_api::STORE_API_DESCRIPTORS);
+        serve_grpc(listener, services, &connections, Cpu::start(1).unwrap(), Shutdown::new()).await
+    });
+    let endpoint = tonic::transport::Endpoint::new(url).unwrap();
+    let endpoint = endpoint
+        .http2_keep_alive_interval(Duration::from_millis(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true);
+    // A lost connection would be made anew; it is seen by the number that were accepted.
+    let made = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = Arc::clone(&made);
+    let connector = tower::service_fn(move |uri: ::http::Uri| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            let stream = TcpStream::connect((uri.host().unwrap(), uri.port_u16().unwrap())).await?;
+            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
+        }
+    });
+    let mut client = HealthClient::new(endpoint.connect_with_connector(connector).await.unwrap());
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
+    }
+    assert_eq!(made.load(std::sync::atomic::Ordering::SeqCst), 1, "two hundred probes, one connection");
+}
+
 /// A gRPC body of one message.
 fn grpc_message(compressed: bool, data: &[u8]) -> Vec<u8> {
     let mut body = vec![u8::from(compressed)];

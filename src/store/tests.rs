@@ -16,6 +16,7 @@ mod metadata;
 mod remote_read;
 mod stops;
 mod store_api;
+mod transcoding;
 mod unreadable;
 
 use fixture::{Fixture, Place, Producer, ms, team};

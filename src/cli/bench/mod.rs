@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
 use self::figures::{Figures, Report};
 use self::sender::{Pace, Sender, Target};
 use super::flags::{LogFormat, Output, count, label, positive_duration, start_logging};
-use super::{Failure, print_line};
+use super::{Failure, print_line, progress};
 use crate::load::{Load, LoadSettings};
 use crate::model::{ErrorKind, format_duration_ms};
 use crate::runtime::{Clock, SystemClock};
@@ -104,7 +104,7 @@ pub(super) async fn run(args: BenchArgs) -> Result<(), Failure> {
     let pace = pace(&args, clock.as_ref());
     let figures = Arc::new(Figures::new(Arc::clone(&clock)));
     let sender = Arc::new(Sender::new(target, load, pace, Arc::clone(&figures), clock));
-    let bar = progress(&args, Arc::clone(&figures));
+    let bar = draw(&args, Arc::clone(&figures));
     let sending = (0..args.senders).map(|_| {
         let sender = Arc::clone(&sender);
         tokio::spawn(async move { sender.run().await })
@@ -175,14 +175,9 @@ fn pace(args: &BenchArgs, clock: &dyn Clock) -> Pace {
     }
 }
 
-/// Draws how far the run is, on standard error where that is a terminal.
-fn progress(args: &BenchArgs, figures: Arc<Figures>) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(
-        Some(args.duration.as_secs().max(1)),
-        ProgressDrawTarget::stderr_with_hz(4),
-    );
-    let style = ProgressStyle::with_template("{bar:30} {elapsed}, {eta} left  {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+/// Draws how far the run is.
+fn draw(args: &BenchArgs, figures: Arc<Figures>) -> ProgressBar {
+    let bar = progress::bar(args.output, args.duration.as_secs().max(1), progress::STEPS);
     let shown = bar.clone();
     tokio::spawn(async move {
         while !shown.is_finished() {

@@ -58,6 +58,8 @@ pub(super) struct Fixture {
     pub(super) producers: Vec<Producer>,
     pub(super) heads: Arc<Heads>,
     pub(super) clock: Arc<ManualClock>,
+    /// What is behind the bucket.
+    pub(super) objects: Arc<InMemory>,
 }
 
 pub(super) fn settings() -> StoreSettings {
@@ -113,8 +115,8 @@ impl Fixture {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
         let manual_clock = ManualClock::new(ms(3_600));
         let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&manual_clock);
-        let store = Arc::new(InMemory::new());
-        let bucket = Bucket::from_store(Arc::<InMemory>::clone(&store));
+        let objects = Arc::new(InMemory::new());
+        let bucket = Bucket::from_store(Arc::<InMemory>::clone(&objects));
         let random = random_from_seed(7);
         // The oldest blocks stand in a part from the third on.
         let catalog_settings = CatalogSettings { recent_blocks_max: 2, ..CatalogSettings::default() };
@@ -134,7 +136,7 @@ impl Fixture {
         if let Some(producer) = producers.first() {
             kinds.store(place, producer, &heads, (&catalogs, &random)).await;
         }
-        let damaged = damage(&store, is_damaged).await;
+        let damaged = damage(&objects, is_damaged).await;
         let view = CatalogView::new(new_catalogs(), &metrics);
         assert!(view.refresh().await.is_ok() || damaged > 0);
         let (cpu, limits) = (Cpu::start(2).unwrap(), SelectLimits::NONE);
@@ -145,7 +147,7 @@ impl Fixture {
         let asked = Arc::clone(&ready);
         let is_ready = Arc::new(move || asked.load(Ordering::SeqCst));
         let reads = Reads::new(selector, settings, clock, is_ready, shutdown.clone(), &metrics);
-        Self { reads, ready, shutdown, metrics, producers, heads, clock: manual_clock }
+        Self { reads, ready, shutdown, metrics, producers, heads, clock: manual_clock, objects }
     }
 }
 

@@ -84,7 +84,7 @@ impl Kinds {
     }
 }
 
-fn whole(count: u64) -> Histogram {
+pub(super) fn whole(count: u64) -> Histogram {
     Histogram {
         schema: 3,
         zero_threshold: 1e-10,
@@ -101,7 +101,7 @@ fn stale() -> Histogram {
     Histogram { sum: f64::from_bits(STALE_MARKER_BITS), ..Histogram::default() }
 }
 
-fn custom(count: u64) -> Histogram {
+pub(super) fn custom(count: u64) -> Histogram {
     Histogram {
         schema: CUSTOM_BUCKETS_SCHEMA,
         zero_threshold: 0.0,
@@ -124,13 +124,13 @@ fn fractional(count: u64) -> FloatHistogram {
     }
 }
 
-fn samples(from_s: i64, values: Vec<NativeHistogram>) -> Vec<HistogramSample> {
+pub(super) fn samples(from_s: i64, values: Vec<NativeHistogram>) -> Vec<HistogramSample> {
     let sample =
         |(i, histogram)| HistogramSample { ts_ms: ms(from_s + i as i64), start_ms: ms(0), histogram };
     values.into_iter().enumerate().map(sample).collect()
 }
 
-fn ints(values: impl IntoIterator<Item = Histogram>) -> Vec<NativeHistogram> {
+pub(super) fn ints(values: impl IntoIterator<Item = Histogram>) -> Vec<NativeHistogram> {
     values.into_iter().map(|value| NativeHistogram::Int(Box::new(value))).collect()
 }
 
@@ -267,7 +267,7 @@ async fn remote_read_brings_histograms_in_both_forms() {
     }
 }
 
-fn exemplar(seconds: i64, trace: &str, value: f64) -> Exemplar {
+pub(super) fn exemplar(seconds: i64, trace: &str, value: f64) -> Exemplar {
     Exemplar { labels: labels(&[("trace_id", trace)]), value, ts_ms: ms(seconds) }
 }
 

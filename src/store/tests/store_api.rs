@@ -384,7 +384,7 @@ pub(super) async fn names(fixture: &Fixture, request: LabelNamesRequest) -> Vec<
     fixture.store().label_names(Request::new(request)).await.unwrap().into_inner().names
 }
 
-async fn values(fixture: &Fixture, label: &str, request: LabelNamesRequest) -> Vec<String> {
+pub(super) async fn values(fixture: &Fixture, label: &str, request: LabelNamesRequest) -> Vec<String> {
     let request = LabelValuesRequest {
         label: label.to_owned(),
         matchers: request.matchers,

@@ -1,12 +1,16 @@
 //! A StoreAPI client with messages of its own, as `thanos query` would ask.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 
 use http::uri::PathAndQuery;
+use http_body_util::BodyExt;
 use prost::Message;
+use tonic::Streaming;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
+use tower::ServiceExt;
 use xxhash_rust::xxh64::xxh64;
 
 use super::chunk::decode_xor;
@@ -78,10 +82,46 @@ struct SeriesResponse {
 struct InfoResponse {
     #[prost(message, repeated, tag = "1")]
     label_sets: Vec<LabelSet>,
+    #[prost(string, tag = "2")]
+    component: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct LabelSet {}
+struct LabelSet {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<LabelMessage>,
+}
+
+/// What a Series answer held so far, checked as it comes.
+#[derive(Debug, Default)]
+struct Collected {
+    set: SampleSet,
+    previous: Option<LabelPairs>,
+}
+
+impl Collected {
+    /// Takes a frame; of its samples those that `is_inside`.
+    fn take(&mut self, frame: SeriesResponse, is_inside: impl Fn(i64) -> bool) {
+        assert_eq!(frame.warning, "", "no warning");
+        for series in frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series)) {
+            let labels = pairs(series.labels);
+            assert!(labels.is_sorted(), "labels are sorted: {labels:?}");
+            let previous = self.previous.as_ref();
+            assert!(previous.is_none_or(|p| *p <= labels), "{labels:?} came after {previous:?}");
+            assert!(!series.chunks.is_empty(), "{labels:?} came without a chunk");
+            for chunk in series.chunks {
+                let inside = chunk_samples(&chunk).into_iter().filter(|(ts, _)| is_inside(*ts));
+                self.set.append(labels.clone(), inside);
+            }
+            self.previous = Some(labels);
+        }
+    }
+
+    fn finish(mut self) -> SampleSet {
+        self.set.series.retain(|_, samples| !samples.is_empty());
+        self.set
+    }
+}
 
 /// A client of one process.
 #[derive(Debug, Clone)]
@@ -122,7 +162,8 @@ impl StoreApi {
         matching.unwrap_or_else(|e| panic!("Series: {e:?}"))
     }
 
-    async fn try_matching(
+    /// As [`Self::matching`], of a process that may refuse.
+    pub(crate) async fn try_matching(
         &self,
         matchers: &[(i32, &str, &str)],
         start_ms: i64,
@@ -136,37 +177,67 @@ impl StoreApi {
             without_replica_labels: without_replica_labels.iter().map(|l| (*l).to_owned()).collect(),
             batch: BATCH,
         };
-        let mut set = SampleSet::default();
-        let mut previous = None;
+        let mut collected = Collected::default();
+        self.frames(request, |frame| collected.take(frame, |ts| (start_ms..=end_ms).contains(&ts))).await?;
+        Ok(collected.finish())
+    }
+
+    /// Returns all series without some labels as they come: equal label sets may follow each other.
+    pub(crate) async fn series_sent(
+        &self,
+        without_replica_labels: &[&str],
+    ) -> Vec<(LabelPairs, Vec<(i64, u64)>)> {
+        let without_replica_labels = without_replica_labels.iter().map(|l| (*l).to_owned()).collect();
+        let request = SeriesRequest { without_replica_labels, ..everything(0, i64::MAX / 2) };
+        let mut sent = Vec::new();
         self.frames(request, |frame| {
-            assert_eq!(frame.warning, "", "no warning");
             for series in frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series)) {
-                let labels = pairs(series.labels);
-                assert!(labels.is_sorted(), "labels are sorted: {labels:?}");
-                assert!(previous.as_ref().is_none_or(|p| *p <= labels), "{labels:?} came after {previous:?}");
-                assert!(!series.chunks.is_empty(), "{labels:?} came without a chunk");
-                for chunk in series.chunks {
-                    let inside = chunk_samples(&chunk).into_iter();
-                    let inside = inside.filter(|(ts, _)| (start_ms..=end_ms).contains(ts));
-                    set.append(labels.clone(), inside);
-                }
-                previous = Some(labels);
+                let samples = series.chunks.iter().flat_map(chunk_samples).collect();
+                sent.push((pairs(series.labels), samples));
             }
         })
-        .await?;
-        set.series.retain(|_, samples| !samples.is_empty());
-        Ok(set)
+        .await
+        .unwrap_or_else(|e| panic!("Series: {e:?}"));
+        sent
+    }
+
+    /// Asks for everything, takes one frame and goes away.
+    pub(crate) async fn leave_after_one_frame(&self) {
+        let mut stream =
+            self.series(everything(0, i64::MAX / 2)).await.unwrap_or_else(|e| panic!("Series: {e:?}"));
+        assert!(stream.message().await.unwrap().is_some());
+    }
+
+    /// Asks for everything in a compressed message, and demands compressed ones; returns how many came too.
+    pub(crate) async fn all_compressed(&self) -> (SampleSet, usize) {
+        let question = everything(0, i64::MAX / 2).encode_to_vec();
+        let body = bytes::Bytes::from(framed(1, &compress(&question)));
+        let request = http::Request::post("http://in-process/thanos.Store/Series")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-encoding", "snappy")
+            .body(tonic::body::Body::new(http_body_util::Full::new(body)))
+            .unwrap();
+        let answer = self.channel.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.headers()["grpc-encoding"], "snappy");
+        let collected = answer.into_body().collect().await.unwrap();
+        assert_eq!(collected.trailers().unwrap()["grpc-status"], "0");
+        let bytes = collected.to_bytes();
+        let (mut rest, mut found, mut messages) = (&bytes[..], Collected::default(), 0);
+        while let Some((head, behind)) = rest.split_first_chunk::<5>() {
+            assert_eq!(head[0], 1, "each message is compressed");
+            let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+            let message = decompress(&behind[..length]);
+            found.take(SeriesResponse::decode(&message[..]).unwrap(), |_| true);
+            rest = &behind[length..];
+            messages += 1;
+        }
+        (found.finish(), messages)
     }
 
     /// Returns every chunk that reaches into `[start, end]`, as it came: its series, encoding and bytes.
     pub(crate) async fn chunks(&self, start_ms: i64, end_ms: i64) -> BTreeSet<(LabelPairs, i32, Vec<u8>)> {
-        let request = SeriesRequest {
-            min_ms: start_ms,
-            max_ms: end_ms,
-            matchers: vec![MatcherMessage::new((2, "__name__", ".+"))],
-            without_replica_labels: Vec::new(),
-            batch: BATCH,
-        };
+        let request = everything(start_ms, end_ms);
         let mut chunks = BTreeSet::new();
         self.frames(request, |frame| {
             for series in frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series)) {
@@ -183,13 +254,7 @@ impl StoreApi {
     /// Asks for everything inside `[start, end]` and only counts the samples that the chunks say they hold.
     #[allow(dead_code, reason = "the bench uses it")]
     pub(crate) async fn count(&self, start_ms: i64, end_ms: i64) -> usize {
-        let request = SeriesRequest {
-            min_ms: start_ms,
-            max_ms: end_ms,
-            matchers: vec![MatcherMessage::new((2, "__name__", ".+"))],
-            without_replica_labels: Vec::new(),
-            batch: BATCH,
-        };
+        let request = everything(start_ms, end_ms);
         let mut samples = 0;
         self.frames(request, |frame| {
             let series = frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series));
@@ -205,12 +270,28 @@ impl StoreApi {
     /// Returns how many label sets the process tells of.
     #[allow(dead_code, reason = "the bench uses it")]
     pub(crate) async fn label_sets(&self) -> usize {
+        self.info().await.1.len()
+    }
+
+    /// Returns what the process says that it is, and which labels its series have.
+    pub(crate) async fn info(&self) -> (String, Vec<LabelPairs>) {
         let mut grpc = Grpc::new(self.channel.clone());
         grpc.ready().await.unwrap();
         let path = PathAndQuery::from_static("/thanos.info.Info/Info");
         let codec = ProstCodec::<(), InfoResponse>::default();
         let answer = grpc.unary(tonic::Request::new(()), path, codec).await;
-        answer.unwrap_or_else(|e| panic!("Info: {e:?}")).into_inner().label_sets.len()
+        let answer = answer.unwrap_or_else(|e| panic!("Info: {e:?}")).into_inner();
+        let sets = answer.label_sets.into_iter().map(|set| pairs(set.labels));
+        (answer.component, sets.collect())
+    }
+
+    async fn series(&self, request: SeriesRequest) -> Result<Streaming<SeriesResponse>, tonic::Status> {
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
+        grpc.ready().await.map_err(|e| tonic::Status::unavailable(e.to_string()))?;
+        let codec = ProstCodec::<SeriesRequest, SeriesResponse>::default();
+        let path = PathAndQuery::from_static("/thanos.Store/Series");
+        let answer = grpc.server_streaming(tonic::Request::new(request), path, codec).await;
+        Ok(answer?.into_inner())
     }
 
     async fn frames(
@@ -218,17 +299,40 @@ impl StoreApi {
         request: SeriesRequest,
         mut on_frame: impl FnMut(SeriesResponse),
     ) -> Result<(), tonic::Status> {
-        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
-        grpc.ready().await.map_err(|e| tonic::Status::unavailable(e.to_string()))?;
-        let codec = ProstCodec::<SeriesRequest, SeriesResponse>::default();
-        let path = PathAndQuery::from_static("/thanos.Store/Series");
-        let answer = grpc.server_streaming(tonic::Request::new(request), path, codec).await;
-        let mut stream = answer?.into_inner();
+        let mut stream = self.series(request).await?;
         while let Some(frame) = stream.message().await? {
             on_frame(frame);
         }
         Ok(())
     }
+}
+
+fn everything(min_ms: i64, max_ms: i64) -> SeriesRequest {
+    SeriesRequest {
+        min_ms,
+        max_ms,
+        matchers: vec![MatcherMessage::new((2, "__name__", ".+"))],
+        without_replica_labels: Vec::new(),
+        batch: BATCH,
+    }
+}
+
+/// A gRPC message with what stands before it.
+fn framed(compressed: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[compressed], &length[..], message].concat()
+}
+
+fn compress(message: &[u8]) -> Vec<u8> {
+    let mut out = snap::write::FrameEncoder::new(Vec::new());
+    out.write_all(message).unwrap();
+    out.into_inner().unwrap()
+}
+
+fn decompress(stream: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    snap::read::FrameDecoder::new(stream).read_to_end(&mut message).unwrap();
+    message
 }
 
 fn chunk_samples(chunk: &AggrChunk) -> Vec<(i64, u64)> {
