@@ -233,7 +233,7 @@ async fn what_is_not_a_read_request_is_refused_in_plain_text() {
     for (body, tenant, status, text) in [
         (vec![], None, StatusCode::BAD_REQUEST, "snappy"),
         (vec![0xFF; 20], None, StatusCode::BAD_REQUEST, "snappy"),
-        (vec![0; 5 << 20], None, StatusCode::BAD_REQUEST, "body"),
+        (vec![0; 5 << 20], None, StatusCode::PAYLOAD_TOO_LARGE, "body"),
         (encoded(&unknown), None, StatusCode::UNSUPPORTED_MEDIA_TYPE, "STREAMED_XOR_CHUNKS"),
         (encoded(&regex), None, StatusCode::BAD_REQUEST, "RE2"),
         (encoded(&regex), Some("../x"), StatusCode::BAD_REQUEST, "tenant name"),
