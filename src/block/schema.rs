@@ -38,6 +38,9 @@ pub(super) const TS_PAGE_BYTES: usize = 2 << 20;
 /// Bytes of one page of the other list columns before compression: 131,072 samples. Reading one series decodes one
 /// such page of values; half of it would cost 0.008 B a sample.
 pub(super) const VALUE_PAGE_BYTES: usize = 1 << 20;
+/// Bytes of one page of `_values` before compression: 32,768 samples. What stands there is hardly compressed: one page
+/// is about what a query of one series fetches, and a larger one would save next to nothing.
+const DOUBLE_PAGE_BYTES: usize = 256 << 10;
 
 /// Bytes of one page of a label column before compression, and at least 1,024 rows: reading the labels of one series
 /// decodes one such page of each.
@@ -189,7 +192,11 @@ pub(super) fn writer_properties(
     let mut properties = base_properties(label_columns, &[MIN_TIME, MAX_TIME], zstd_level)?
         .set_column_statistics_enabled(list_path(ST), EnabledStatistics::Chunk);
     for name in [TS, ST, SCALED, VALUES] {
-        let page_bytes = if name == TS { TS_PAGE_BYTES } else { VALUE_PAGE_BYTES };
+        let page_bytes = match name {
+            TS => TS_PAGE_BYTES,
+            VALUES => DOUBLE_PAGE_BYTES,
+            _ => VALUE_PAGE_BYTES,
+        };
         let encoding = if name == VALUES { Encoding::PLAIN } else { Encoding::BYTE_STREAM_SPLIT };
         properties = properties
             .set_column_dictionary_enabled(list_path(name), false)
