@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::Failure;
-use super::flags::{CatalogArgs, CommonArgs, IngestArgs, MemoryArgs, QueryArgs, TenantArgs};
+use super::flags::{CatalogArgs, CommonArgs, IngestArgs, LogKind, MemoryArgs, QueryArgs, TenantArgs};
 use super::write_log::{self, OpenedLog};
 use crate::bucket::Bucket;
 use crate::catalog::{CatalogSettings, Catalogs, tenants};
@@ -101,11 +101,12 @@ impl Base {
         Ok(Self { process, bucket, catalogs })
     }
 
-    /// Opens the bucket of a role that takes writes, and tells whether it is away: its log is on disk, so that
-    /// commits can wait. A store without conditional create is refused as soon as that is known.
+    /// Opens the bucket of a role that takes writes, and tells whether it is away: where the log is on disk, commits
+    /// can wait. A store without conditional create is refused as soon as that is known.
     pub(super) async fn start_writer(
         common: &CommonArgs,
         settings: CatalogSettings,
+        log: LogKind,
     ) -> Result<(Self, bool), Failure> {
         let base = Self::start(common, settings, false).await?;
         let probe = Box::pin(base.bucket.probe_conditional_create(&base.random));
@@ -117,6 +118,10 @@ impl Base {
                     Ok(Err(error)) => error_chain(&error),
                     _ => format!("no answer within {} s", BUCKET_WAIT.as_secs()),
                 };
+                if log == LogKind::Object {
+                    let message = format!("the bucket is away and the log is there (--log.kind=object): {reason}");
+                    return Err(Failure::new(ErrorKind::Unavailable, message));
+                }
                 tracing::error!(
                     bucket = base.bucket.location(),
                     reason,

@@ -63,7 +63,8 @@ pub(super) async fn run(role: WriteRole, mut args: WriteRoleArgs) -> Result<(), 
     let external_labels = args.ingest.external_labels(&args.tenants.tenant_label)?;
     args.query.hide_too(&args.ingest.replica_labels);
     let jobs = args.jobs.read()?;
-    let (base, bucket_away) = Base::start_writer(&args.common, args.ingest.history.settings()?).await?;
+    let settings = args.ingest.history.settings()?;
+    let (base, bucket_away) = Base::start_writer(&args.common, settings, args.ingest.log_kind).await?;
     base.announce_bucket();
     let scheduler = role_scheduler(&base, &args.common, jobs).await?;
     let mut running = Running::start(role, &args, (base, bucket_away), external_labels).await?;

@@ -15,7 +15,8 @@
 //! **Invariants**
 //! - Heads before local blocks before catalog: what leaves one of them between two looks is already in the next. A
 //!   sample may be found twice, never not at all; what is found twice is merged.
-//! - Nothing here depends on how samples are split over heads, blocks and rows.
+//! - Which samples come does not depend on how they are split over heads, blocks and rows. In which parts they come
+//!   does, and only on that: `Selection::read_apart`.
 //! - Readers hold one version throughout; blocks are immutable.
 //! - Decoding, matching and merging run on the compute threads.
 //!

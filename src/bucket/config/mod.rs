@@ -103,16 +103,16 @@ impl Default for HedgingYaml {
 
 impl HedgingYaml {
     fn check(self) -> Result<HedgeSettings, BucketError> {
+        if !self.enabled {
+            return Ok(HedgeSettings::OFF);
+        }
         if !(1..=HEDGES_MAX).contains(&self.up_to) {
             return Err(refused(format!("hedging_config.up_to must lie between 1 and {HEDGES_MAX}")));
         }
         if !(0.5..=1.0).contains(&self.quantile) {
             return Err(refused("hedging_config.quantile must lie between 0.5 and 1"));
         }
-        match self.enabled {
-            false => Ok(HedgeSettings::OFF),
-            true => Ok(HedgeSettings { requests_max: self.up_to, quantile: self.quantile }),
-        }
+        Ok(HedgeSettings { requests_max: self.up_to, quantile: self.quantile })
     }
 }
 
