@@ -249,10 +249,6 @@ impl Cutter {
         let (release, outcome) = self.commit_heads(report).await;
         for (epoch, through_seq) in release {
             match commands.release(epoch, through_seq).await {
-                // A recovered epoch is gone whole; the one that goes on stays.
-                Ok(_) if self.recovered_epochs.remove(&epoch) => {
-                    self.logged_epochs.remove(&epoch);
-                }
                 Ok(released) => self.garbage.extend(released.map(|seqs| (epoch, seqs))),
                 Err(CommitError::Stopped) => return Err(CutError::Stopped),
                 Err(error) => {
@@ -261,8 +257,22 @@ impl Cutter {
                 }
             }
         }
+        self.let_go_of_recovered_epochs();
         self.delete_garbage().await;
         outcome
+    }
+
+    /// Catalogs may forget a recovered epoch once no segment of it waits for a cut, a commit or another try.
+    fn let_go_of_recovered_epochs(&mut self) {
+        let Self { positions, pending, recovered_epochs, logged_epochs, .. } = self;
+        recovered_epochs.retain(|epoch| {
+            let mut releases = pending.iter().flat_map(|cut| &cut.release);
+            let owed = positions.owe(*epoch) || releases.any(|(of, _)| of == epoch);
+            if !owed {
+                logged_epochs.remove(epoch);
+            }
+            owed
+        });
     }
 
     /// Deletes entries in the bucket that blocks hold; what fails is tried again after the next cut.

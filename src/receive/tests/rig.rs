@@ -187,6 +187,11 @@ impl Rig {
         Self { head_bytes_max: usize::MAX, ..Self::new() }
     }
 
+    /// Replay cuts from now on where the heads pass this size between two segments.
+    pub(super) fn set_head_bytes_max(&mut self, head_bytes_max: usize) {
+        self.head_bytes_max = head_bytes_max;
+    }
+
     pub(super) fn set_bucket_away(&self, away: bool) {
         self.store.away.store(away, Ordering::SeqCst);
     }
@@ -557,6 +562,17 @@ impl Node {
     pub(super) async fn write_one(&self, metric: &str, ts_ms: i64) -> u16 {
         let batch = [(series(&[("__name__", metric)]), vec![Sample::new(ts_ms, 1.0)])];
         self.write(Protocol::V1, &batch).await.status
+    }
+
+    /// Waits until no block waits in a file any more.
+    pub(super) async fn all_committed(&self) -> bool {
+        for _ in 0..500 {
+            if self.waiting().0 == 0 {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
     }
 
     pub(super) fn covered_epochs(&self) -> usize {
