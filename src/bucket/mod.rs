@@ -47,6 +47,7 @@ mod open;
 mod protection;
 mod read;
 mod s3;
+mod store_clock;
 mod transport;
 mod upload;
 

@@ -121,7 +121,8 @@ impl TenantCatalog {
         let CatalogSettings { history_ms, doomed_delay_ms, .. } = self.settings;
         let mut report = GarbageReport::default();
         let Some(newest) = self.newest(None).await? else { return Ok(report) };
-        let now_ms = self.clock.now_ms();
+        // A clock that is ahead would let versions expire on which others still build.
+        let now_ms = self.clock.now_ms().min(self.bucket.store_now_ms(&self.random).await?);
         let listing = self.bucket.list(&ObjectKey::tenant_folder(&self.tenant)).await?;
         let versions = listed_versions(&self.tenant, &listing);
         let expired = plan_expiry(&versions, newest.version().version, history_ms, now_ms);

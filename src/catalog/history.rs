@@ -56,6 +56,15 @@ pub struct VersionInfo {
     pub last_modified_ms: i64,
 }
 
+/// What is believed without a look about the newest version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// What was the newest within the last hour is still there. An error shows old data to a reader, for a while.
+    LastHour,
+    /// An error would fork the history.
+    Nothing,
+}
+
 /// The catalog of one tenant.
 #[derive(Debug)]
 pub struct TenantCatalog {
@@ -63,7 +72,7 @@ pub struct TenantCatalog {
     pub(super) tenant: TenantId,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) settings: CatalogSettings,
-    random: Random,
+    pub(super) random: Random,
     parts: PartReader,
     /// Held during a commit: commits of one process do not race each other.
     writer: tokio::sync::Mutex<Writer>,
@@ -122,7 +131,7 @@ impl TenantCatalog {
     /// # Errors
     /// The store's failure, or a damaged version.
     pub async fn newest(&self, known: Option<Arc<Snapshot>>) -> Result<Option<Arc<Snapshot>>, CatalogError> {
-        self.find_newest(known, &mut |_| {}).await
+        self.find_newest(known, Trust::LastHour, &mut |_| {}).await
     }
 
     /// Reads a kept version.
@@ -154,7 +163,7 @@ impl TenantCatalog {
         for _ in 0..ATTEMPTS_MAX {
             let read_at = Moment::now(&*self.clock);
             let known = writer.known.clone();
-            let base = self.find_newest(known, &mut |version| writer.see(version)).await?;
+            let base = self.find_newest(known, Trust::Nothing, &mut |version| writer.see(version)).await?;
             writer.known.clone_from(&base);
             let landed = writer.seen.contains(&change.id);
             match (base, landed) {
@@ -239,16 +248,17 @@ impl TenantCatalog {
     async fn find_newest(
         &self,
         known: Option<Arc<Snapshot>>,
+        trust: Trust,
         visit: &mut (dyn FnMut(&Version) + Send),
     ) -> Result<Option<Arc<Snapshot>>, CatalogError> {
         if let Some(known) = known
-            && let Some(newest) = self.walk(known, visit).await?
+            && let Some(newest) = self.walk(known, trust, visit).await?
         {
             return Ok(Some(newest));
         }
         if let Some(hinted) = self.read_hinted().await? {
             visit(hinted.version());
-            if let Some(newest) = self.walk(hinted, visit).await? {
+            if let Some(newest) = self.walk(hinted, trust, visit).await? {
                 return Ok(Some(newest));
             }
         }
@@ -258,7 +268,7 @@ impl TenantCatalog {
             let Some(last) = self.versions().await?.pop() else { return Ok(None) };
             if let Some(start) = self.read(last.version).await? {
                 visit(start.version());
-                if let Some(newest) = self.walk(start, visit).await? {
+                if let Some(newest) = self.walk(start, trust, visit).await? {
                     return Ok(Some(newest));
                 }
             }
@@ -269,14 +279,16 @@ impl TenantCatalog {
     /// Goes up from a version to the newest; nothing where the start may have expired.
     ///
     /// A missing next version proves little if garbage collection may have taken it. What was the newest within the
-    /// last hour has successors that are too young for that. Otherwise the last version found is looked up once more:
-    /// as versions go oldest first, its presence proves that no later one was taken.
+    /// last hour has successors that are too young for that, if all clocks are right. Otherwise the last version found is
+    /// looked up once more: as versions go oldest first, its presence proves that no later one was taken.
     async fn walk(
         &self,
         start: Arc<Snapshot>,
+        trust: Trust,
         visit: &mut (dyn FnMut(&Version) + Send),
     ) -> Result<Option<Arc<Snapshot>>, CatalogError> {
-        let trusted = start.newest_age_ms(&*self.clock).is_some_and(|age_ms| age_ms <= BASE_AGE_MAX_MS);
+        let is_young = |age_ms| age_ms <= BASE_AGE_MAX_MS;
+        let trusted = trust == Trust::LastHour && start.newest_age_ms(&*self.clock).is_some_and(is_young);
         let mut last = start;
         loop {
             let asked_at = Moment::now(&*self.clock);

@@ -19,8 +19,8 @@
 //! - Positions covered are the fence: entries `(after, through]` of an epoch are taken only if exactly `after` is
 //!   covered, so entries are never counted twice or left out.
 //! - A commit carries its change's id. A change whose reply was lost is found by that id and not applied again.
-//! - A version is not created on a base read more than an hour ago; history is at least a day. So the number of an
-//!   expired version is never created a second time.
+//! - A version is not created on a base read more than an hour ago; history is at least a day by
+//!   the store's clock. So the number of an expired version is never created a second time.
 //! - Later versions have later times, so that a time names one version: the last that was made by then.
 //! - A doomed object is never named again, and its entry stays until the object is gone.
 //!

@@ -54,6 +54,12 @@ impl Positions {
         std::mem::take(&mut self.recovered).into_iter().collect()
     }
 
+    /// Returns whether a later cut covers entries of an earlier epoch, or lets them go.
+    pub(super) fn owe(&self, epoch: Ulid) -> bool {
+        self.recovered.contains_key(&epoch)
+            || self.replayed.values().any(|epochs| epochs.contains_key(&epoch))
+    }
+
     /// Returns the entries that a cut takes over, from where the tenant's cut before it ended.
     pub(super) fn take_over(&mut self, tenant: &TenantId, through: &[(Ulid, u64)]) -> Vec<LogPositions> {
         let mut positions = Vec::new();

@@ -1,3 +1,4 @@
+mod cuts;
 mod kinds;
 mod object;
 mod rig;

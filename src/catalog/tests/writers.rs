@@ -83,6 +83,41 @@ async fn a_version_known_from_long_ago_does_not_hide_newer_ones() {
     assert_eq!(reader.newest(known).await.unwrap().unwrap().version().version, 6);
 }
 
+/// One writer commits the first version, another one four more.
+async fn two_writers(world: &World) -> (TenantCatalog, TenantCatalog) {
+    let (one, other) = (world.catalog(1), world.catalog(2));
+    one.commit(&adding(&one, [1])).await.unwrap();
+    for n in 2..=5 {
+        other.commit(&adding(&other, [n])).await.unwrap();
+    }
+    (one, other)
+}
+
+#[tokio::test]
+async fn a_collector_whose_clock_is_ahead_lets_nothing_expire() {
+    let world = World::new();
+    let (writer, _) = two_writers(&world).await;
+    let ahead = ManualClock::new(START_MS + 8 * DAY_MS);
+    let (random, settings) = (crate::runtime::random_from_seed(3), CatalogSettings::default());
+    let collector = TenantCatalog::new(world.bucket.clone(), tenant(), ahead, random, settings);
+    assert_eq!(collector.collect_garbage().await.unwrap().versions_expired, 0);
+    assert_eq!(writer.versions().await.unwrap().len(), 5);
+    assert!(world.bucket.list("probes").await.unwrap().is_empty(), "the clock's object is gone");
+}
+
+#[tokio::test]
+async fn a_commit_does_not_build_on_a_version_that_is_gone() {
+    let world = World::new();
+    let (writer, other) = two_writers(&world).await;
+    // As a collector would that does not go by the store's clock.
+    for version in 1..=4 {
+        world.bucket.delete(&ObjectKey::catalog_version(&tenant(), version)).await.unwrap();
+    }
+    let committed = writer.commit(&adding(&writer, [6])).await.unwrap();
+    assert_eq!(committed.version().version, 6);
+    assert_eq!(live(&other).await, [1, 2, 3, 4, 5, 6]);
+}
+
 #[tokio::test]
 async fn a_commit_whose_reply_was_lost_is_not_applied_twice() {
     for fault in [Fault::ReplyLost, Fault::Late, Fault::Lost, Fault::FalseConflict] {

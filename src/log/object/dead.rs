@@ -182,20 +182,12 @@ impl DeadEpochs {
         judged
     }
 
-    /// Returns the present by the store's clock: that of an object made for this.
+    /// Returns the present by the store's clock.
     ///
     /// # Errors
     /// The store's failure.
     pub async fn store_now_ms(&self) -> Result<i64, LogError> {
-        let key = ObjectKey::Probe { id: self.random.ulid(0) };
-        let content = format!("perennial clock {:016x}", self.random.next_u64());
-        self.bucket.put(&key, content.into()).await?;
-        let info = self.bucket.head(&key).await;
-        if let Err(error) = self.bucket.delete(&key).await {
-            tracing::warn!(%key, %error, "cannot delete the probe");
-        }
-        let info = info?.ok_or_else(|| BucketError::NotFound { key: key.to_string() })?;
-        Ok(info.last_modified_ms)
+        Ok(self.bucket.store_now_ms(&self.random).await?)
     }
 
     /// Reads what an object says about itself.
