@@ -32,8 +32,8 @@ impl Jobs {
         let prometheus = program("prometheus").unwrap();
         let drill = format!("{{to: {}, prometheus: {}}}", jobs.restores().display(), prometheus.display());
         let points = "hourly: 1, daily: 1, weekly: 0, monthly: 0, yearly: 0";
-        // The delay has to be longer than an upload takes.
-        let retention = format!("{{window: 3s, {points}, delete_delay: 10s}}");
+        // The delay has to be longer than an upload takes, and the window has whole ranges for a drill to compare.
+        let retention = format!("{{window: 6s, {points}, delete_delay: 10s}}");
         for (name, kind, every_s, parameters) in [
             ("roll-up", "archive-roll-up", 2, "{source: \"*\"}"),
             ("verify-l1", "archive-verify", 2, "{level: L1}"),
