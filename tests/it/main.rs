@@ -11,6 +11,7 @@ mod export;
 mod faults;
 mod fuzz;
 mod generated;
+mod ha_pair;
 mod kill;
 mod kinds_sql;
 mod log_inspect;

@@ -237,7 +237,18 @@ impl StoreApi {
 
     /// Returns every chunk that reaches into `[start, end]`, as it came: its series, encoding and bytes.
     pub(crate) async fn chunks(&self, start_ms: i64, end_ms: i64) -> BTreeSet<(LabelPairs, i32, Vec<u8>)> {
-        let request = everything(start_ms, end_ms);
+        self.chunks_without(&[], start_ms, end_ms).await
+    }
+
+    /// The same without the replica labels.
+    pub(crate) async fn chunks_without(
+        &self,
+        hidden: &[&str],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> BTreeSet<(LabelPairs, i32, Vec<u8>)> {
+        let without_replica_labels = hidden.iter().map(|l| (*l).to_owned()).collect();
+        let request = SeriesRequest { without_replica_labels, ..everything(start_ms, end_ms) };
         let mut chunks = BTreeSet::new();
         self.frames(request, |frame| {
             for series in frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series)) {
@@ -249,6 +260,11 @@ impl StoreApi {
         .await
         .unwrap_or_else(|e| panic!("Series: {e:?}"));
         chunks
+    }
+
+    /// Returns the samples of an XOR chunk.
+    pub(crate) fn decode(data: &[u8]) -> Vec<(i64, u64)> {
+        decode_xor(data)
     }
 
     /// Asks for everything inside `[start, end]` and only counts the samples that the chunks say they hold.
