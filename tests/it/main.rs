@@ -7,6 +7,7 @@ mod archive;
 mod bench;
 mod blocks_verify;
 mod bombs;
+mod every_kind;
 mod export;
 mod faults;
 mod fuzz;
