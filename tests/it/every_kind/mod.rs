@@ -2,6 +2,7 @@
 //! timestamps, written in any order over both versions of remote write, read back over every protocol and from the
 //! files, with equal bits.
 
+mod kill;
 mod made;
 mod model;
 mod read;
