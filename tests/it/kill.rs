@@ -200,7 +200,8 @@ const OUT_OF_REACH: [&str; 3] = ["garbage.before_delete", "garbage.before_doom",
 #[cfg(feature = "failpoints")]
 const OTHER_COMMANDS: [&str; 3] = ["archive.", "restore.", "object_log."];
 
-fn newest_segment(setup: &Setup) -> Option<PathBuf> {
+/// Returns the newest file of the log.
+pub(crate) fn newest_segment(setup: &Setup) -> Option<PathBuf> {
     let mut segments = Vec::new();
     let mut folders = vec![setup.data_dir().join("log")];
     while let Some(folder) = folders.pop() {
@@ -226,7 +227,7 @@ async fn some_load(setup: &Setup) {
 }
 
 /// Leaves half a write at the end of the log, as a power cut may.
-fn tear_log(setup: &Setup) {
+pub(crate) fn tear_log(setup: &Setup) {
     let newest = newest_segment(setup).expect("a killed process leaves a segment");
     let mut file = std::fs::File::options().append(true).open(newest).unwrap();
     file.write_all(&[0x5a; 77]).unwrap();
@@ -284,8 +285,9 @@ pub(crate) async fn run_into(setup: &Setup, load: &mut Load) -> bool {
     fired
 }
 
+/// Waits until the process is ready, or has ended; returns whether it is ready.
 #[cfg(feature = "failpoints")]
-async fn ready_or_ended(setup: &Setup, perennial: &mut Perennial) -> bool {
+pub(crate) async fn ready_or_ended(setup: &Setup, perennial: &mut Perennial) -> bool {
     let start = std::time::Instant::now();
     let client = crate::support::client();
     loop {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -126,12 +125,6 @@ fn receiver(name: &str, bucket: &str) -> Setup {
     Setup::role("receive").bucket(bucket).flags(&flags)
 }
 
-/// Sends a signal to a process.
-fn signal(perennial: &Perennial, signal: &str) {
-    let kill = format!("kill -{signal} {}", perennial.process.pid());
-    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-}
-
 /// Returns what any of them serves: what several serve must be equal.
 async fn read_all(setups: &[&Setup]) -> SampleSet {
     let mut merged: BTreeMap<Vec<(String, String)>, BTreeMap<i64, u64>> = BTreeMap::new();
@@ -171,7 +164,7 @@ async fn a_killed_and_a_paused_receiver_are_taken_over_by_a_third_and_the_paused
     kill(killed, &dies);
     let mut senders = senders.into_iter();
     loads[0].finish(senders.next().unwrap()).await;
-    signal(&paused, "STOP");
+    paused.process.signal("STOP");
 
     let began = Instant::now();
     let sealed = || entries_left(bucket.path()).values().filter(|objects| **objects <= 2).count();
@@ -183,7 +176,7 @@ async fn a_killed_and_a_paused_receiver_are_taken_over_by_a_third_and_the_paused
     let found = read_all(&[&store, &stays]).await;
     loads[0].check_found(&only(&found, starts[0]), "what the killed one acknowledged");
 
-    signal(&paused, "CONT");
+    paused.process.signal("CONT");
     let before = loads[1].requests();
     let began = Instant::now();
     while loads[1].requests() < before + 20 {

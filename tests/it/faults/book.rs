@@ -11,6 +11,7 @@ const WHOLE: (i64, i64) = (0, i64::MAX / 2);
 #[derive(Debug)]
 pub(super) struct Book {
     remote: RemoteWrite,
+    metric: &'static str,
     next_ms: i64,
     series: u32,
     acknowledged: BTreeMap<(u32, i64), u64>,
@@ -26,8 +27,14 @@ fn value_bits(series: u32, ts_ms: i64) -> u64 {
 impl Book {
     /// A sender of so many series to this process.
     pub(super) fn new(setup: &Setup, series: u32) -> Self {
+        Self::of("fault_total", setup, series)
+    }
+
+    /// The same with a metric of its own.
+    pub(super) fn of(metric: &'static str, setup: &Setup, series: u32) -> Self {
         Self {
             remote: setup.remote_write(),
+            metric,
             next_ms: now_ms() - 3_600_000,
             series,
             acknowledged: BTreeMap::new(),
@@ -39,9 +46,10 @@ impl Book {
     pub(super) async fn send(&mut self, samples: i64) -> Option<Ack> {
         let times: Vec<i64> = (0..samples).map(|i| self.next_ms + i).collect();
         self.next_ms += samples;
+        let metric = self.metric;
         let request: Vec<Series> = (0..self.series)
             .map(|number| Series {
-                labels: label_pairs(&[("__name__", "fault_total"), ("number", &number.to_string())]),
+                labels: label_pairs(&[("__name__", metric), ("number", &number.to_string())]),
                 samples: times.iter().map(|ts| (*ts, value_bits(number, *ts))).collect(),
             })
             .collect();
@@ -74,7 +82,8 @@ impl Book {
 
     /// Checks that all that was acknowledged is there, once, and nothing else but what was sent.
     pub(super) async fn check(&self, setup: &Setup, when: &str) {
-        let found = setup.remote_read().all(WHOLE.0, WHOLE.1, Answer::Streamed).await;
+        let matchers = [(0, "__name__", self.metric)];
+        let found = setup.remote_read().matching(&matchers, WHOLE.0, WHOLE.1, Answer::Streamed).await;
         self.check_found(&found, when);
     }
 

@@ -3,5 +3,6 @@
 mod book;
 mod clients;
 mod disk;
+mod hang;
 mod memory;
 mod outage;

@@ -6,7 +6,7 @@ use super::book::Book;
 use crate::support::{Fault, FaultProxy, Perennial, Python, S3Server, Setup, client, get_text};
 
 /// How long the store is away: minutes in a soak, less in a test.
-fn outage() -> Duration {
+pub(super) fn outage() -> Duration {
     Duration::from_secs(std::env::var("PERENNIAL_OUTAGE_SECONDS").map_or(12, |n| n.parse().unwrap()))
 }
 
@@ -18,7 +18,7 @@ async fn figure(setup: &Setup, name: &str) -> f64 {
 }
 
 /// Waits until a figure of `/metrics` is as wanted.
-async fn wait_for(setup: &Setup, name: &str, limit: Duration, wanted: impl Fn(f64) -> bool) {
+pub(super) async fn wait_for(setup: &Setup, name: &str, limit: Duration, wanted: impl Fn(f64) -> bool) {
     let started = Instant::now();
     loop {
         let found = figure(setup, name).await;
@@ -31,7 +31,7 @@ async fn wait_for(setup: &Setup, name: &str, limit: Duration, wanted: impl Fn(f6
 }
 
 /// Cuts until the bucket has everything: an attempt that began while it was away may still fail.
-async fn flush_in_the_end(perennial: &Perennial) {
+pub(super) async fn flush_in_the_end(perennial: &Perennial) {
     for _ in 0..10 {
         if perennial.try_flush().await.unwrap().0 == 200 {
             return;

@@ -71,13 +71,29 @@ impl Process {
         self.ended = Some(self.child.wait().unwrap());
     }
 
+    /// Sends a signal, by its name without `SIG`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+    }
+
+    /// Returns the state that the kernel has it in: `T` is stopped.
+    pub(crate) fn state(&self) -> char {
+        self.stat()[0].chars().next().unwrap()
+    }
+
+    /// Returns the fields of `/proc/<pid>/stat` behind the name, which may hold blanks.
+    fn stat(&self) -> Vec<String> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        stat[stat.rfind(')').unwrap() + 2..].split_whitespace().map(str::to_owned).collect()
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn terminate(&mut self, limit: Duration) -> ExitStatus {
         if let Some(status) = self.ended() {
             return status;
         }
-        let kill = format!("kill -TERM {}", self.pid());
-        Command::new("sh").args(["-c", &kill]).status().unwrap();
+        self.signal("TERM");
         let start = Instant::now();
         loop {
             if let Some(status) = self.ended() {
@@ -102,9 +118,7 @@ impl Process {
     /// Returns user and system time used so far, in seconds.
     #[allow(dead_code, reason = "the bench uses it")]
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // The second field is the name in parentheses, which may hold blanks: count from behind it.
-        let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split_whitespace().collect();
+        let fields = self.stat();
         let ticks: u32 = fields[11].parse::<u32>().unwrap() + fields[12].parse::<u32>().unwrap();
         f64::from(ticks) / 100.0
     }

@@ -116,6 +116,17 @@ struct FrameMessage {
     query: i64,
 }
 
+/// A chunk as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct RawChunk {
+    pub(crate) labels: LabelPairs,
+    /// As the protocol counts: StoreAPI from 0, remote read from 1.
+    pub(crate) kind: i32,
+    pub(crate) min_ms: i64,
+    pub(crate) max_ms: i64,
+    pub(crate) data: Vec<u8>,
+}
+
 /// A reader of one address.
 #[derive(Debug, Clone)]
 pub(crate) struct RemoteRead {
@@ -148,6 +159,31 @@ impl RemoteRead {
         end_ms: i64,
         answer: Answer,
     ) -> SampleSet {
+        let body = self.body(matchers, start_ms, end_ms, answer).await;
+        match answer {
+            Answer::Streamed => decode_frames(&body, start_ms, end_ms),
+            Answer::Samples => decode_samples(&body),
+        }
+    }
+
+    /// Returns every chunk of the series that match and reach into `[start, end]`.
+    pub(crate) async fn chunks(
+        &self,
+        matchers: &[(i32, &str, &str)],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Vec<RawChunk> {
+        chunks_of(&self.body(matchers, start_ms, end_ms, Answer::Streamed).await)
+    }
+
+    /// Returns the body of an answer as it came.
+    pub(crate) async fn body(
+        &self,
+        matchers: &[(i32, &str, &str)],
+        start_ms: i64,
+        end_ms: i64,
+        answer: Answer,
+    ) -> bytes::Bytes {
         let message = read_message(matchers, start_ms, end_ms, answer == Answer::Streamed);
         let mut request = self
             .client
@@ -166,7 +202,7 @@ impl RemoteRead {
         assert!(status.is_success(), "remote read: {status} {}", String::from_utf8_lossy(&body));
         let streamed = kind.is_some_and(|k| k.starts_with("application/x-streamed-protobuf"));
         assert_eq!(streamed, answer == Answer::Streamed, "the answer has the form that was asked for");
-        if streamed { decode_frames(&body, start_ms, end_ms) } else { decode_samples(&body) }
+        body
     }
 }
 
@@ -192,9 +228,9 @@ fn decode_samples(body: &[u8]) -> SampleSet {
     set
 }
 
-/// Frames are a length, a CRC-32C and a message; chunks may reach beyond what was asked for.
-fn decode_frames(mut body: &[u8], start_ms: i64, end_ms: i64) -> SampleSet {
-    let mut set = SampleSet::default();
+/// Frames are a length, a CRC-32C and a message.
+fn chunks_of(mut body: &[u8]) -> Vec<RawChunk> {
+    let mut chunks = Vec::new();
     while !body.is_empty() {
         let length = prost::decode_length_delimiter(body).unwrap();
         body = &body[prost::length_delimiter_len(length)..];
@@ -204,15 +240,28 @@ fn decode_frames(mut body: &[u8], start_ms: i64, end_ms: i64) -> SampleSet {
         body = rest;
         for series in FrameMessage::decode(message).unwrap().series {
             let labels = pairs(series.labels);
-            for chunk in series.chunks {
-                assert_eq!(chunk.kind, 1, "an XOR chunk");
-                let samples = decode_xor(&chunk.data);
-                assert_eq!(samples.first().map(|s| s.0), Some(chunk.min_ms), "the chunk's least time");
-                assert_eq!(samples.last().map(|s| s.0), Some(chunk.max_ms), "the chunk's greatest time");
-                let inside = samples.into_iter().filter(|(ts, _)| (start_ms..=end_ms).contains(ts));
-                set.append(labels.clone(), inside);
-            }
+            chunks.extend(series.chunks.into_iter().map(|chunk| RawChunk {
+                labels: labels.clone(),
+                kind: chunk.kind,
+                min_ms: chunk.min_ms,
+                max_ms: chunk.max_ms,
+                data: chunk.data,
+            }));
         }
+    }
+    chunks
+}
+
+/// Chunks may reach beyond what was asked for.
+fn decode_frames(body: &[u8], start_ms: i64, end_ms: i64) -> SampleSet {
+    let mut set = SampleSet::default();
+    for chunk in chunks_of(body) {
+        assert_eq!(chunk.kind, 1, "an XOR chunk");
+        let samples = decode_xor(&chunk.data);
+        assert_eq!(samples.first().map(|s| s.0), Some(chunk.min_ms), "the chunk's least time");
+        assert_eq!(samples.last().map(|s| s.0), Some(chunk.max_ms), "the chunk's greatest time");
+        let inside = samples.into_iter().filter(|(ts, _)| (start_ms..=end_ms).contains(ts));
+        set.append(chunk.labels, inside);
     }
     set.series.retain(|_, samples| !samples.is_empty());
     set

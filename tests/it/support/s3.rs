@@ -1,7 +1,7 @@
 //! An S3 server for tests (moto).
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -15,7 +15,7 @@ const BUCKET: &str = "perennial";
 #[derive(Debug)]
 pub(crate) struct S3Server {
     port: u16,
-    _process: Process,
+    process: Process,
     _folder: TempDir,
 }
 
@@ -28,9 +28,24 @@ impl S3Server {
         let mut process = Process::start("moto", &mut command, &folder.path().join("log"));
         let root = format!("http://127.0.0.1:{port}/moto-api/data.json");
         process.wait_ready(START_LIMIT, async || answers(&root).await).await;
-        let server = Self { port, _process: process, _folder: folder };
+        let server = Self { port, process, _folder: folder };
         server.put(BUCKET, &[], "").await;
         server
+    }
+
+    /// Stops the server where it stands: connections are still taken, and nobody answers. Returns once it stands still.
+    pub(crate) fn pause(&self) {
+        self.process.signal("STOP");
+        let started = Instant::now();
+        while self.process.state() != 'T' {
+            assert!(started.elapsed() < START_LIMIT, "the server does not stop");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Lets it go on, with the requests that came meanwhile.
+    pub(crate) fn resume(&self) {
+        self.process.signal("CONT");
     }
 
     /// Makes another bucket, with Object Lock.

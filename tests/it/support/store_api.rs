@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use xxhash_rust::xxh64::xxh64;
 
 use super::chunk::decode_xor;
-use super::remote_read::{LabelMessage, MatcherMessage, pairs};
+use super::remote_read::{LabelMessage, MatcherMessage, RawChunk, pairs};
 use super::samples::{LabelPairs, SampleSet};
 
 // The batch size that Thanos Query 0.42 always asks for.
@@ -237,18 +237,43 @@ impl StoreApi {
 
     /// Returns every chunk that reaches into `[start, end]`, as it came: its series, encoding and bytes.
     pub(crate) async fn chunks(&self, start_ms: i64, end_ms: i64) -> BTreeSet<(LabelPairs, i32, Vec<u8>)> {
-        let request = everything(start_ms, end_ms);
-        let mut chunks = BTreeSet::new();
+        self.chunks_without(&[], start_ms, end_ms).await
+    }
+
+    /// The same without the replica labels.
+    pub(crate) async fn chunks_without(
+        &self,
+        hidden: &[&str],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> BTreeSet<(LabelPairs, i32, Vec<u8>)> {
+        let chunks = self.raw_chunks(hidden, start_ms, end_ms).await.into_iter();
+        chunks.map(|chunk| (chunk.labels, chunk.kind, chunk.data)).collect()
+    }
+
+    /// Returns the chunks without the replica labels, in the order in which they came.
+    pub(crate) async fn raw_chunks(&self, hidden: &[&str], start_ms: i64, end_ms: i64) -> Vec<RawChunk> {
+        let without_replica_labels = hidden.iter().map(|l| (*l).to_owned()).collect();
+        let request = SeriesRequest { without_replica_labels, ..everything(start_ms, end_ms) };
+        let mut chunks = Vec::new();
         self.frames(request, |frame| {
             for series in frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series)) {
                 let labels = pairs(series.labels);
-                let raw = series.chunks.into_iter().filter_map(|chunk| chunk.raw);
-                chunks.extend(raw.map(|raw| (labels.clone(), raw.encoding, raw.data.to_vec())));
+                for AggrChunk { min_ms, max_ms, raw } in series.chunks {
+                    let raw = raw.expect("raw data answers with raw chunks");
+                    let (labels, kind, data) = (labels.clone(), raw.encoding, raw.data.to_vec());
+                    chunks.push(RawChunk { labels, kind, min_ms, max_ms, data });
+                }
             }
         })
         .await
         .unwrap_or_else(|e| panic!("Series: {e:?}"));
         chunks
+    }
+
+    /// Returns the samples of an XOR chunk.
+    pub(crate) fn decode(data: &[u8]) -> Vec<(i64, u64)> {
+        decode_xor(data)
     }
 
     /// Asks for everything inside `[start, end]` and only counts the samples that the chunks say they hold.
