@@ -1,7 +1,7 @@
 //! Names in the log's directory, its lock, and directories that are durable before they are used.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::LogError;
@@ -117,14 +117,17 @@ pub(super) fn create_dirs(files: &dyn LogFiles, dir: &Path) -> Result<(), LogErr
     Ok(())
 }
 
-/// Keeps a damaged segment beside the log, under a second name, when its first one is released.
+/// Keeps a damaged segment beside the log, under a second name, when its first one is released. Several threads that read
+/// the segment may do so at once.
 pub(super) fn keep_damaged(dir: &Path, name: &SegmentName) -> Result<PathBuf, LogError> {
     let folder = dir.join("damaged");
     fs::create_dir_all(&folder).map_err(LogError::io("create the directory", &folder))?;
     let kept = folder.join(format!("{}-{:0SEQ_DIGITS$}{SUFFIX}", name.epoch, name.first_seq));
-    if !kept.exists() {
-        let path = name.path(dir);
-        fs::hard_link(&path, &kept).map_err(LogError::io("keep the damaged file as", &kept))?;
+    match fs::hard_link(name.path(dir), &kept) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(LogError::Io { action: "keep the damaged file as", path: kept, source });
+        }
+        _ => {}
     }
     let sync = |dir: &Path| File::open(dir).and_then(|d| d.sync_all());
     sync(&folder).map_err(LogError::io("sync the directory", &folder))?;
