@@ -138,8 +138,9 @@ impl Inner {
     }
 
     async fn sync_folder(&self, folder: &Path) -> Result<()> {
-        let synced = async { File::open(folder).await?.sync_all().await };
-        synced.await.map_err(|e| {
+        // Where it does not open (too many open files, say), nothing was synced and nothing got lost: a later try may do.
+        let opened = File::open(folder).await.map_err(failure)?;
+        opened.sync_all().await.map_err(|e| {
             tracing::error!(folder = %folder.display(), error = %e, "cannot sync a folder of the bucket");
             self.known().failed.insert(folder.to_owned());
             failure(e)

@@ -1,7 +1,7 @@
 //! Names in the log's directory, its lock, and directories that are durable before they are used.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::LogError;
@@ -109,22 +109,50 @@ fn names_in(dir: &Path) -> Result<Vec<String>, LogError> {
 pub(super) fn create_dirs(files: &dyn LogFiles, dir: &Path) -> Result<(), LogError> {
     let missing: Vec<&Path> =
         dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.is_dir()).collect();
+    if missing.is_empty() {
+        // An earlier process may have died between making it and syncing its parent. A parent that we may not read was
+        // not made by us.
+        return match sync_parent(files, dir) {
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
     for dir in missing.into_iter().rev() {
-        fs::create_dir(dir).map_err(LogError::io("create the directory", dir))?;
-        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        files.sync_dir(parent).map_err(LogError::io("sync the directory", parent))?;
+        files.create_dir(dir).map_err(LogError::io("create the directory", dir))?;
+        if let Err(error) = sync_parent(files, dir) {
+            // The next try would take it for durable.
+            let _ = fs::remove_dir(dir);
+            return Err(error);
+        }
     }
     Ok(())
 }
 
-/// Keeps a damaged segment beside the log, under a second name, when its first one is released.
+/// Creates a directory where it is missing, and makes it durable in its parent also where it is not: an earlier try may
+/// have failed at that.
+pub(super) fn enter_dir(files: &dyn LogFiles, dir: &Path) -> Result<(), LogError> {
+    if !dir.is_dir() {
+        files.create_dir(dir).map_err(LogError::io("create the directory", dir))?;
+    }
+    sync_parent(files, dir)
+}
+
+fn sync_parent(files: &dyn LogFiles, dir: &Path) -> Result<(), LogError> {
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    files.sync_dir(parent).map_err(LogError::io("sync the directory", parent))
+}
+
+/// Keeps a damaged segment beside the log, under a second name, when its first one is released. Several threads that read
+/// the segment may do so at once.
 pub(super) fn keep_damaged(dir: &Path, name: &SegmentName) -> Result<PathBuf, LogError> {
     let folder = dir.join("damaged");
     fs::create_dir_all(&folder).map_err(LogError::io("create the directory", &folder))?;
     let kept = folder.join(format!("{}-{:0SEQ_DIGITS$}{SUFFIX}", name.epoch, name.first_seq));
-    if !kept.exists() {
-        let path = name.path(dir);
-        fs::hard_link(&path, &kept).map_err(LogError::io("keep the damaged file as", &kept))?;
+    match fs::hard_link(name.path(dir), &kept) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(LogError::Io { action: "keep the damaged file as", path: kept, source });
+        }
+        _ => {}
     }
     let sync = |dir: &Path| File::open(dir).and_then(|d| d.sync_all());
     sync(&folder).map_err(LogError::io("sync the directory", &folder))?;

@@ -99,6 +99,16 @@ async fn after_a_failed_fsync_a_folder_takes_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_folder_that_did_not_open_for_its_fsync_takes_more_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = open(folder.path());
+    let path = StorePath::from("t/x");
+    assert!(files.confirm(&path).await.is_err(), "nothing there could be synced");
+    files.put_opts(&path, "1".into(), create()).await.unwrap();
+    files.confirm(&path).await.unwrap();
+}
+
+#[tokio::test]
 async fn folders_removed_meanwhile_are_made_and_synced_again() {
     let folder = tempfile::tempdir().unwrap();
     let files = open(folder.path());

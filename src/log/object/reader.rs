@@ -34,27 +34,34 @@ pub struct ReadObject {
 pub struct EpochReader {
     epoch: Ulid,
     cpu: Cpu,
+    first_seq: u64,
     objects: BoxStream<'static, (u64, Result<Bytes, BucketError>)>,
     decoder: Option<Decoder>,
 }
 
 /// What is kept from entry to entry.
 struct Decoder {
+    /// The first entry that is read.
+    first_seq: u64,
     generation: u64,
     declared: Declared,
     frames: FrameDecoder,
 }
 
 impl EpochReader {
-    /// Reads the entries with these numbers.
+    /// Reads the entries with these numbers. They begin with the epoch or behind what is released.
+    ///
+    /// A release ends where a generation does. So where the first entry belongs to an earlier generation, it landed
+    /// after its writer had given it up, and nobody was answered for it: it comes back with nothing in it.
     #[must_use]
     pub fn new(bucket: Bucket, cpu: Cpu, epoch: Ulid, seqs: Range<u64>) -> Self {
         let fetch = move |seq| {
             let bucket = bucket.clone();
             async move { (seq, bucket.get(&ObjectKey::LogEntry { epoch, seq }).await) }
         };
+        let first_seq = seqs.start;
         let objects = futures::stream::iter(seqs).map(fetch).buffered(FETCH_AHEAD).boxed();
-        Self { epoch, cpu, objects, decoder: None }
+        Self { epoch, cpu, first_seq, objects, decoder: None }
     }
 
     /// Returns the next entry, and nothing after the last.
@@ -69,7 +76,8 @@ impl EpochReader {
             Err(BucketError::NotFound { key }) => return Some(Err(LogError::ObjectMissing { key })),
             Err(error) => return Some(Err(error.into())),
         };
-        let decoder = match self.decoder.take().map_or_else(Decoder::new, Ok) {
+        let decoder = self.decoder.take().map_or_else(|| Decoder::new(self.first_seq), Ok);
+        let decoder = match decoder {
             Ok(decoder) => decoder,
             Err(error) => return Some(Err(error.of_object(&key))),
         };
@@ -88,9 +96,9 @@ impl EpochReader {
 }
 
 impl Decoder {
-    fn new() -> Result<Self, CodecError> {
+    fn new(first_seq: u64) -> Result<Self, CodecError> {
         let frames = FrameDecoder::new().map_err(|_| CodecError::Malformed("zstd cannot be started"))?;
-        Ok(Self { generation: 0, declared: Declared::default(), frames })
+        Ok(Self { first_seq, generation: 0, declared: Declared::default(), frames })
     }
 
     fn decode(mut self, bytes: &[u8]) -> (Self, Result<ReadObject, CodecError>) {
@@ -105,6 +113,9 @@ impl Decoder {
         }
         if header.generation == header.seq {
             (self.generation, self.declared) = (header.seq, Declared::default());
+        } else if header.seq == self.first_seq {
+            let entry = Entry { seq: header.seq, tenants: Vec::new() };
+            return Ok(ReadObject { header: object.header, bytes: bytes.len() as u64, entry });
         } else if header.generation != self.generation {
             return Err(CodecError::Malformed("the entry that begins its generation was not read"));
         }

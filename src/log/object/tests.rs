@@ -186,6 +186,29 @@ async fn an_entry_that_lands_late_keeps_its_number_and_the_next_one_declares_its
 }
 
 #[tokio::test]
+async fn an_entry_that_lands_late_behind_a_cut_outlives_the_generation_it_belongs_to() {
+    let world = World::new();
+    let mut log = world.log();
+    append_one(&mut log, 1).await.unwrap();
+    append_one(&mut log, 2).await.unwrap();
+    world.fail_next_create(Fault::Late);
+    append_one(&mut log, 3).await.unwrap_err();
+    world.store.land_late_puts().await;
+    log.start_segment();
+    let epoch = log.epoch();
+    let gone = log.release(epoch, 2).await.unwrap().unwrap();
+    assert_eq!(gone, 1..=2);
+    delete_entries(&world.bucket(), epoch, gone).await.unwrap();
+    append_one(&mut log, 4).await.unwrap();
+    let seal = world.others("b").seal(world.newest(epoch).await).await.unwrap().unwrap();
+    assert_eq!((seal.released, seal.seq), (2, 6));
+    let read = world.read(epoch, seal.released + 1..seal.seq).await.unwrap();
+    assert_eq!((read[0].header.seq, read[0].header.generation), (3, 1));
+    assert!(read[0].entry.tenants.is_empty(), "nobody was answered for it");
+    assert_eq!(world.times(epoch, seal.released + 1..seal.seq).await, [4]);
+}
+
+#[tokio::test]
 async fn a_put_that_lands_after_another_took_its_number_changes_nothing() {
     let world = World::new();
     let mut log = world.log();

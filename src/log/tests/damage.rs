@@ -92,6 +92,30 @@ fn a_segment_that_is_missing_or_shorter_than_recorded_is_reported() {
 }
 
 #[test]
+fn threads_that_read_a_damaged_segment_at_once_keep_it_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = four_segments(dir.path());
+    let mut bytes = fs::read(&paths[1]).unwrap();
+    let last = bytes.len() - 3;
+    bytes[last] ^= 0x10;
+    fs::write(&paths[1], &bytes).unwrap();
+    let settings = LogSettings { skip_damaged: true, ..LogSettings::default() };
+    let (_log, segments) = open(dir.path(), 12, settings);
+    for _ in 0..200 {
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            let read = || {
+                start.wait();
+                segments[1].entries().unwrap().map(|entry| entry.unwrap()).count()
+            };
+            let readers = [(); 4].map(|()| scope.spawn(read));
+            assert!(readers.into_iter().all(|reader| reader.join().unwrap() == 1));
+        });
+        fs::remove_dir_all(dir.path().join("damaged")).unwrap();
+    }
+}
+
+#[test]
 fn skipping_replays_the_readable_prefix_again_and_again_and_keeps_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let paths = four_segments(dir.path());
