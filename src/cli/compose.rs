@@ -12,7 +12,7 @@ use super::Failure;
 use super::flags::{CatalogArgs, CommonArgs, IngestArgs, LogKind, MemoryArgs, QueryArgs, TenantArgs};
 use super::write_log::{self, OpenedLog};
 use crate::bucket::Bucket;
-use crate::catalog::{CatalogSettings, Catalogs, tenants};
+use crate::catalog::{CatalogSettings, Catalogs};
 use crate::head::Heads;
 use crate::model::{ErrorKind, Labels, error_chain};
 use crate::receive::{
@@ -119,7 +119,8 @@ impl Base {
                     _ => format!("no answer within {} s", BUCKET_WAIT.as_secs()),
                 };
                 if log == LogKind::Object {
-                    let message = format!("the bucket is away and the log is there (--log.kind=object): {reason}");
+                    let message =
+                        format!("the bucket is away and the log is there (--log.kind=object): {reason}");
                     return Err(Failure::new(ErrorKind::Unavailable, message));
                 }
                 tracing::error!(

@@ -118,7 +118,8 @@ async fn metadata_that_changed_back_within_a_cut_is_right_again_after_the_next()
     node.flush().await.unwrap();
     assert_eq!(node.metadata().await.last().unwrap().metadata.help, "old");
     // Two sources that contradict each other go on to say the same two things.
-    let blocks = async || live(&rig).await.into_iter().filter(|(kind, _)| *kind == BlockKind::Metadata).count();
+    let blocks =
+        async || live(&rig).await.into_iter().filter(|(kind, _)| *kind == BlockKind::Metadata).count();
     let mut counts = Vec::new();
     for _ in 0..3 {
         write("one").await;

@@ -180,7 +180,11 @@ impl Rig {
         let inner = FailingStore::new(Arc::clone(&clock) as _);
         Self {
             dir: tempfile::tempdir().unwrap(),
-            store: Arc::new(Switched { inner, away: AtomicBool::new(false), goes_away: AtomicBool::new(false) }),
+            store: Arc::new(Switched {
+                inner,
+                away: AtomicBool::new(false),
+                goes_away: AtomicBool::new(false),
+            }),
             clock,
             random: random_from_seed(1),
             tenant: TenantId::new("t").unwrap(),
