@@ -10,7 +10,7 @@ use crate::support::{RestoreCommand, assert_code, crash_points, path_text, seede
 
 /// Between two crashes this many objects are fetched, so that a run of `make test` stays short; 1 for `make soak`.
 fn stride() -> usize {
-    std::env::var("PERENNIAL_RESTORE_STRIDE").map_or(9, |n| n.parse().unwrap())
+    std::env::var("PERENNIAL_RESTORE_STRIDE").map_or(6, |n| n.parse().unwrap())
 }
 
 fn arguments<'a>(at: &'a str, to: &'a Path) -> [&'a str; 5] {

@@ -31,6 +31,8 @@ pub(crate) fn now_ms() -> i64 {
 /// One request.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
+    /// The earliest time that a restore may take it for: that of its samples where they are fresh, for they decide
+    /// between two looks at the log, else when it was sent.
     pub(crate) begun_ms: i64,
     pub(crate) acknowledged_ms: Option<i64>,
     samples: Vec<(LabelPairs, i64, u64)>,
@@ -98,11 +100,11 @@ impl Load {
                 ticks.tick().await;
                 let now = (now_ms() / GRAIN_MS * GRAIN_MS).max(last + GRAIN_MS);
                 last = now;
-                send(&remote, &written, in_order(series, now)).await;
+                send(&remote, &written, in_order(series, now), now).await;
                 round += 1;
                 if with_late && round.is_multiple_of(LATE_EVERY) {
                     let by = LATE_BY_MS[usize::try_from(round / LATE_EVERY).unwrap() % LATE_BY_MS.len()];
-                    send(&remote, &written, late(now - by)).await;
+                    send(&remote, &written, late(now - by), now_ms()).await;
                 }
             }
         });
@@ -141,14 +143,14 @@ fn value_bits(number: u32, time: i64) -> u64 {
     mixed & !(1 << 62)
 }
 
-async fn send(remote: &RemoteWrite, book: &Mutex<Book>, samples: Vec<(LabelPairs, i64, u64)>) {
+async fn send(remote: &RemoteWrite, book: &Mutex<Book>, samples: Vec<(LabelPairs, i64, u64)>, begun_ms: i64) {
     let request: Vec<Series> = samples
         .iter()
         .map(|(labels, time, bits)| Series { labels: labels.clone(), samples: vec![(*time, *bits)] })
         .collect();
     let at = {
         let mut book = book.lock().unwrap();
-        book.batches.push(Batch { begun_ms: now_ms(), acknowledged_ms: None, samples });
+        book.batches.push(Batch { begun_ms, acknowledged_ms: None, samples });
         book.batches.len() - 1
     };
     match remote.send(&request).await {
