@@ -9,6 +9,9 @@ use super::attempts::{answer_of, bounded};
 use super::instruments::Operation;
 use super::{Bucket, BucketError, ObjectKey};
 
+/// Probes older than this, by the store's clock, were left by a process that died or could not delete them.
+const PROBE_AGE_MAX_MS: i64 = 86_400_000;
+
 /// What became of a create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
@@ -95,10 +98,30 @@ impl Bucket {
             }
         };
         let outcome = probed.await;
+        if let Err(error) = self.remove_old_probes(&key).await {
+            tracing::warn!(%error, "cannot remove old probes, the next start tries again");
+        }
         if let Err(error) = self.delete(&key).await {
             tracing::warn!(%key, %error, "cannot delete the probe");
         }
         outcome
+    }
+
+    /// Deletes the probes that processes before this one left. The own one tells the store's time.
+    async fn remove_old_probes(&self, own: &ObjectKey) -> Result<(), BucketError> {
+        let probes = self.list(ObjectKey::PROBES).await?;
+        let own = own.to_string();
+        let Some(now_ms) = probes.iter().find(|probe| probe.key == own).map(|own| own.last_modified_ms)
+        else {
+            return Ok(());
+        };
+        for probe in probes {
+            let is_old = now_ms.saturating_sub(probe.last_modified_ms) > PROBE_AGE_MAX_MS;
+            if let Some(key @ ObjectKey::Probe { .. }) = ObjectKey::parse(&probe.key).filter(|_| is_old) {
+                self.delete(&key).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes) -> Result<(), StoreError> {

@@ -73,6 +73,9 @@ impl ObjectKey {
     /// The folder that holds one folder per epoch of a log.
     pub const LOG: &'static str = "log";
 
+    /// The folder of all probes.
+    pub(super) const PROBES: &'static str = "probes";
+
     /// Returns the folder that holds an epoch of a log.
     #[must_use]
     pub fn log_folder(epoch: Ulid) -> String {

@@ -142,6 +142,21 @@ async fn the_probe_passes_a_store_with_a_working_condition_and_cleans_up() {
 }
 
 #[tokio::test]
+async fn the_probe_removes_those_that_earlier_processes_left_for_more_than_a_day() {
+    let clock = ManualClock::new(1_000);
+    let store = FailingStore::new(Arc::clone(&clock) as _);
+    let bucket = Bucket::from_store(store as Arc<dyn ObjectStore>);
+    let [old, young] = [1, 2].map(|id| ObjectKey::Probe { id: Ulid(id) });
+    bucket.put(&old, Bytes::from("left")).await.unwrap();
+    clock.advance_ms(1);
+    bucket.put(&young, Bytes::from("left")).await.unwrap();
+    clock.advance_ms(86_400_000);
+    bucket.probe_conditional_create(&random_from_seed(1)).await.unwrap();
+    let left: Vec<String> = bucket.list("probes").await.unwrap().into_iter().map(|probe| probe.key).collect();
+    assert_eq!(left, [young.to_string()], "its process may still use it");
+}
+
+#[tokio::test]
 async fn a_file_is_stored_once_in_one_piece_or_in_parts() {
     let folder = tempfile::tempdir().unwrap();
     let local =

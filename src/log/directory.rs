@@ -109,12 +109,34 @@ fn names_in(dir: &Path) -> Result<Vec<String>, LogError> {
 pub(super) fn create_dirs(files: &dyn LogFiles, dir: &Path) -> Result<(), LogError> {
     let missing: Vec<&Path> =
         dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.is_dir()).collect();
+    if missing.is_empty() {
+        // An earlier process may have died between making it and syncing its parent. A parent that we may not read was
+        // not made by us.
+        return match sync_parent(files, dir) {
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
     for dir in missing.into_iter().rev() {
-        fs::create_dir(dir).map_err(LogError::io("create the directory", dir))?;
-        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        files.sync_dir(parent).map_err(LogError::io("sync the directory", parent))?;
+        files.create_dir(dir).map_err(LogError::io("create the directory", dir))?;
+        if let Err(error) = sync_parent(files, dir) {
+            // The next try would take it for durable.
+            let _ = fs::remove_dir(dir);
+            return Err(error);
+        }
     }
     Ok(())
+}
+
+/// Creates a directory where it is missing, and makes it durable in its parent also where it is not: an earlier try may
+/// have failed at that.
+pub(super) fn enter_dir(files: &dyn LogFiles, dir: &Path) -> Result<(), LogError> {
+    if dir.is_dir() { sync_parent(files, dir) } else { create_dirs(files, dir) }
+}
+
+fn sync_parent(files: &dyn LogFiles, dir: &Path) -> Result<(), LogError> {
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    files.sync_dir(parent).map_err(LogError::io("sync the directory", parent))
 }
 
 /// Keeps a damaged segment beside the log, under a second name, when its first one is released. Several threads that read

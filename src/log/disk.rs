@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::columns::{Declared, LABELS_BYTES_MAX, encode_group};
-use super::directory::{DirectoryLock, SegmentName, create_dirs, epoch_dir};
+use super::directory::{DirectoryLock, SegmentName, create_dirs, enter_dir, epoch_dir};
 use super::error::LogError;
 use super::files::{LogFile, LogFiles};
 use super::frame::FrameEncoder;
@@ -33,6 +33,8 @@ pub struct DiskLog {
     /// All segments on disk in the order of their history; the open one, if there is one, is the last.
     segments: VecDeque<Segment>,
     open: Option<OpenSegment>,
+    /// Whether the folder of the epoch is durable in the directory.
+    entered: bool,
     /// The segment that the next header names as its predecessor.
     previous: Option<SegmentLink>,
     last_seq: u64,
@@ -98,6 +100,7 @@ impl DiskLog {
             previous: recovered.last().map(RecoveredSegment::link),
             segments,
             open: None,
+            entered: false,
             last_seq: 0,
             frames: FrameEncoder::new().map_err(LogError::Compress)?,
             body: Vec::new(),
@@ -184,7 +187,10 @@ impl DiskLog {
         let (bytes, seed) = header.encode();
         let (temporary, path) = (name.temporary_path(&self.dir), name.path(&self.dir));
         let folder = epoch_dir(&self.dir, self.epoch);
-        create_dirs(self.files.as_ref(), &folder)?;
+        if !self.entered || !folder.is_dir() {
+            enter_dir(self.files.as_ref(), &folder)?;
+            self.entered = true;
+        }
         let mut file = self.files.create(&temporary).map_err(LogError::io("create", &temporary))?;
         file.write_all(&bytes).map_err(LogError::io("write", &temporary))?;
         file.sync().map_err(LogError::io("sync", &temporary))?;

@@ -31,6 +31,12 @@ pub trait LogFiles: Debug + Send + Sync {
     /// The operating system's.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Creates a directory.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
     /// Makes names created, changed or deleted in a directory durable.
     ///
     /// # Errors
@@ -75,6 +81,10 @@ impl LogFiles for OsFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir(dir)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

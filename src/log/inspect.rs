@@ -283,6 +283,10 @@ impl LogFiles for NoChanges {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
     }

@@ -61,6 +61,10 @@ impl LogFiles for QuickFiles {
         OsFiles.remove(path)
     }
 
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        OsFiles.create_dir(dir)
+    }
+
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
     }

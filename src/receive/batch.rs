@@ -9,7 +9,7 @@ use super::builder::Builder;
 use super::settings::IngestSettings;
 use crate::head::{Head, Heads};
 use crate::log::{LoggedExemplar, LoggedHistogram, LoggedSample, TenantWrite};
-use crate::model::{Labels, MetadataEntry, TenantId};
+use crate::model::{HistogramSample, Labels, MetadataEntry, TenantId};
 use crate::runtime::MemoryReservation;
 use crate::wire::remote_write::{self, Protocol};
 use crate::wire::{WireError, snappy};
@@ -26,8 +26,8 @@ pub(super) struct Batch {
 /// Room that a request takes until it is dropped: bytes in flight, and a part of the memory budget.
 #[derive(Debug)]
 pub(super) struct BatchRoom {
-    pub(super) _bytes: OwnedSemaphorePermit,
-    pub(super) _memory: MemoryReservation,
+    pub(super) bytes: OwnedSemaphorePermit,
+    pub(super) memory: MemoryReservation,
 }
 
 /// Data of every kind, its series numbered in one head.
@@ -114,6 +114,24 @@ impl Parts {
             && self.histograms.is_empty()
             && self.exemplars.is_empty()
             && self.metadata.is_empty()
+    }
+
+    /// Returns about how many bytes of memory it takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let Self { samples, histograms, exemplars, metadata } = self;
+        let histogram = |logged: &LoggedHistogram| {
+            size_of::<LoggedHistogram>() - size_of::<HistogramSample>() + logged.sample.memory_bytes()
+        };
+        let exemplar =
+            |logged: &LoggedExemplar| size_of::<LoggedExemplar>() + logged.exemplar.labels.as_bytes().len();
+        let entry = |entry: &MetadataEntry| {
+            let texts = entry.family.len() + entry.metadata.help.len() + entry.metadata.unit.len();
+            size_of::<MetadataEntry>() + texts
+        };
+        size_of_val(samples.as_slice())
+            + histograms.iter().map(histogram).sum::<usize>()
+            + exemplars.iter().map(exemplar).sum::<usize>()
+            + metadata.iter().map(entry).sum::<usize>()
     }
 
     /// Returns the number of every series, to be changed.

@@ -7,8 +7,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -27,15 +28,17 @@ use crate::wire::{WireError, snappy};
 /// How long a request waits for room among the bytes in flight before it is sent away.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
 
-/// How long the body of a request may take to arrive.
+/// How long the body of a request may take to arrive, and how long a part of it.
 const BODY_WAIT: Duration = Duration::from_secs(60);
+const BODY_PART_WAIT: Duration = Duration::from_secs(10);
 
 /// What a sender is told to wait before it tries again: while something is short for a moment, and while the disk holds
 /// all it may.
 const RETRY_SOON: &str = "5";
 const RETRY_LATER: &str = "30";
 
-/// A decoded request takes its body up to three times: as it came, as samples with their series, and as an entry of the log.
+/// While a request is decoded it counts as three times its body: as it came, as samples with their series, and as an entry
+/// of the log. Then it is known what the samples take.
 const DECODED_FACTOR: u64 = 3;
 
 /// No request counts for more than this share of the memory budget.
@@ -239,9 +242,11 @@ impl Shared {
         }
         // Goes with the batch until its samples are in the head, even where the client does not wait for that.
         let bytes = self.wait_for_room(&self.decoded_room, length).await?;
-        let memory = self.reserve(DECODED_FACTOR * length as u64)?;
+        let mut memory = self.reserve(DECODED_FACTOR * length as u64)?;
         let (mut batch, tally) = self.decode(compressed, protocol, tenant).await?;
-        batch.room = Some(BatchRoom { _bytes: bytes, _memory: memory });
+        // Many small histograms take a lot more than their bytes.
+        memory.resize(self.at_most((batch.parts.memory_bytes() + length) as u64))?;
+        batch.room = Some(BatchRoom { bytes, memory });
         if !batch.is_empty() {
             self.commands.write(batch).await?;
         }
@@ -256,26 +261,53 @@ impl Shared {
     ) -> Result<(bytes::Bytes, BatchRoom), WriteError> {
         // Snappy never grows bytes by more than a sixth.
         let limit = self.ingest.body_bytes_max + self.ingest.body_bytes_max / 6 + 64;
-        let claimed = text_of(headers, &header::CONTENT_LENGTH).parse::<usize>().unwrap_or(limit);
-        if claimed > limit && headers.contains_key(header::CONTENT_LENGTH) {
+        let claimed = text_of(headers, &header::CONTENT_LENGTH).parse::<usize>();
+        if claimed.is_ok_and(|claimed| claimed > limit) {
             return Err(WriteError::BodyTooLarge(limit));
         }
-        let bytes = self.wait_for_room(&self.compressed_room, claimed).await?;
-        let memory = self.reserve(claimed as u64)?;
-        let room = BatchRoom { _bytes: bytes, _memory: memory };
-        let collected = tokio::time::timeout(BODY_WAIT, Limited::new(body, claimed).collect()).await;
-        match collected {
-            Ok(Ok(collected)) => Ok((collected.to_bytes(), room)),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(WriteError::BodyTooLarge(claimed)),
-            Ok(Err(error)) => Err(WriteError::Body(error.to_string())),
+        match tokio::time::timeout(BODY_WAIT, self.gather_body(body, limit)).await {
+            Ok(gathered) => gathered,
             Err(_) => Err(WriteError::Body(format!("not within {} s", BODY_WAIT.as_secs()))),
+        }
+    }
+
+    /// Gathers a body. It takes room as it arrives, not for what its sender says that it will send: clients that send
+    /// nothing must not keep out others.
+    async fn gather_body(
+        &self,
+        mut body: Body,
+        limit: usize,
+    ) -> Result<(bytes::Bytes, BatchRoom), WriteError> {
+        let bytes = self.wait_for_room(&self.compressed_room, 0).await?;
+        let mut room = BatchRoom { bytes, memory: self.reserve(0)? };
+        let mut gathered = BytesMut::new();
+        loop {
+            let part = tokio::time::timeout(BODY_PART_WAIT, body.frame()).await;
+            let Ok(part) = part else {
+                return Err(WriteError::Body(format!("nothing came for {} s", BODY_PART_WAIT.as_secs())));
+            };
+            let Some(part) = part else { return Ok((gathered.freeze(), room)) };
+            let Ok(part) = part.map_err(|error| WriteError::Body(error.to_string()))?.into_data() else {
+                continue;
+            };
+            let size = gathered.len() + part.len();
+            if size > limit {
+                return Err(WriteError::BodyTooLarge(limit));
+            }
+            room.memory.resize(self.at_most(size as u64))?;
+            let more = size.min(self.ingest.in_flight_bytes_max).saturating_sub(room.bytes.num_permits());
+            room.bytes.merge(self.wait_for_room(&self.compressed_room, more).await?);
+            gathered.extend_from_slice(&part);
         }
     }
 
     /// Takes a part of the memory budget; a request that could never fit takes as much as one may.
     fn reserve(&self, bytes: u64) -> Result<MemoryReservation, MemoryFull> {
-        let memory = &self.room.memory;
-        memory.reserve(MemoryUse::Requests, memory.at_most(bytes, REQUEST_PERCENT_MAX))
+        self.room.memory.reserve(MemoryUse::Requests, self.at_most(bytes))
+    }
+
+    fn at_most(&self, bytes: u64) -> u64 {
+        self.room.memory.at_most(bytes, REQUEST_PERCENT_MAX)
     }
 
     /// Reserves bytes; a request that could never fit reserves all there is.

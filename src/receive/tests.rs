@@ -17,6 +17,7 @@ use crate::model::{
     Exemplar, Histogram, HistogramSample, Labels, Metadata, MetadataEntry, MetricType, NativeHistogram,
     STALE_MARKER_BITS, Sample, SeriesData, Span, TenantId, TimeRange, normalize_exemplars, normalize_samples,
 };
+use crate::runtime::{Memory, MemoryUse, Metrics};
 use crate::wire::remote_write::Protocol;
 
 /// What must be readable.
@@ -159,6 +160,40 @@ async fn what_is_not_remote_write_is_refused_with_its_own_status() {
     assert_eq!(node.post("application/x-protobuf", "snappy", "../t", vec![0]).await.status, 400);
     let huge = vec![0u8; rig::BODY_BYTES_MAX * 2];
     assert_eq!(node.post("application/x-protobuf", "snappy", "t", huge).await.status, 413);
+}
+
+#[tokio::test]
+async fn requests_that_send_no_body_take_no_room_and_are_ended() {
+    let node = Rig::new().start().await;
+    let mut stalled = std::pin::pin!(futures::future::join_all((0..40).map(|_| node.post_headers_only())));
+    let wait = std::time::Duration::from_secs(5);
+    let status = tokio::select! {
+        biased;
+        _ = &mut stalled => panic!("they have sent nothing"),
+        status = tokio::time::timeout(wait, node.write_one("up", rig::NOW_MS)) => status,
+    };
+    assert_eq!(status, Ok(204), "others write at once");
+    tokio::time::pause();
+    for answer in stalled.await {
+        assert_eq!(answer.status, 503);
+        assert!(answer.text.contains("nothing came for 10 s"), "{}", answer.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_histograms_count_for_the_memory_that_they_take_decoded() {
+    let memory = Memory::new(1_000_000, &Metrics::new());
+    let node = Rig::new().memory(memory.clone()).start().await;
+    let histograms = (-1_200..0).map(|n| histogram(rig::NOW_MS + n, 2)).collect();
+    let batch = [FullSeries { histograms, ..full("latency") }];
+    let others = memory.reserve(MemoryUse::Queries, 720_000).unwrap();
+    let answer = node.write_full(Protocol::V1, &batch).await;
+    assert_eq!((answer.status, answer.histograms_written), (503, 0), "{}", answer.text);
+    assert!(answer.text.contains("--memory-limit"), "{}", answer.text);
+    assert_eq!(node.write_one("up", rig::NOW_MS).await, 204, "there is room for less");
+    drop(others);
+    let answer = node.write_full(Protocol::V1, &batch).await;
+    assert_eq!((answer.status, answer.histograms_written), (204, 1_200), "{}", answer.text);
 }
 
 fn full(name: &str) -> FullSeries {

@@ -131,11 +131,7 @@ impl Memory {
     /// [`MemoryFull`] where they are not left.
     pub fn reserve(&self, purpose: MemoryUse, bytes: u64) -> Result<MemoryReservation, MemoryFull> {
         let account = &self.0;
-        if account.is_full(bytes) {
-            account.refused.get_or_create(&UseLabel { r#use: purpose.name() }).inc();
-            return Err(MemoryFull { limit_bytes: account.limit_bytes });
-        }
-        account.taken_for(purpose).fetch_add(bytes, Ordering::Relaxed);
+        account.take(purpose, bytes)?;
         Ok(MemoryReservation { account: Arc::clone(account), purpose, bytes })
     }
 
@@ -210,6 +206,15 @@ impl Account {
             || (resident.saturating_add(more) > full && accounted > self.share(ACCOUNTED_PERCENT))
     }
 
+    fn take(&self, purpose: MemoryUse, bytes: u64) -> Result<(), MemoryFull> {
+        if self.is_full(bytes) {
+            self.refused.get_or_create(&UseLabel { r#use: purpose.name() }).inc();
+            return Err(MemoryFull { limit_bytes: self.limit_bytes });
+        }
+        self.taken_for(purpose).fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn taken_for(&self, purpose: MemoryUse) -> &AtomicU64 {
         match purpose {
             MemoryUse::Requests => &self.requests,
@@ -224,6 +229,24 @@ pub struct MemoryReservation {
     account: Arc<Account>,
     purpose: MemoryUse,
     bytes: u64,
+}
+
+impl MemoryReservation {
+    /// Takes or gives back what is missing to so many bytes.
+    ///
+    /// # Errors
+    /// [`MemoryFull`] where they are not left; what was taken stays taken.
+    pub fn resize(&mut self, bytes: u64) -> Result<(), MemoryFull> {
+        match bytes.checked_sub(self.bytes) {
+            Some(0) => {}
+            Some(more) => self.account.take(self.purpose, more)?,
+            None => {
+                self.account.taken_for(self.purpose).fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            }
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
 }
 
 impl Drop for MemoryReservation {

@@ -29,6 +29,7 @@ struct State {
 #[derive(Debug, Clone)]
 enum Undo {
     Rename { from: PathBuf, to: PathBuf },
+    CreateDir { path: PathBuf },
     Remove { shadow: PathBuf, path: PathBuf },
 }
 
@@ -61,6 +62,8 @@ impl FaultyFiles {
             for (_, undo) in state.unsynced_names.iter().rev() {
                 match undo {
                     Undo::Rename { from, to } => fs::rename(to, from).unwrap(),
+                    // A try that failed may have removed it itself.
+                    Undo::CreateDir { path } => assert!(fs::remove_dir_all(path).is_ok() || !path.exists()),
                     Undo::Remove { shadow, path } => fs::rename(shadow, path).unwrap(),
                 }
             }
@@ -113,6 +116,15 @@ impl LogFiles for FaultyFiles {
         fs::rename(path, &shadow)?;
         let undo = Undo::Remove { shadow, path: path.to_owned() };
         state.unsynced_names.push((path.parent().unwrap().to_owned(), undo));
+        Ok(())
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.step()?;
+        OsFiles.create_dir(dir)?;
+        let undo = Undo::CreateDir { path: dir.to_owned() };
+        state.unsynced_names.push((dir.parent().unwrap().to_owned(), undo));
         Ok(())
     }
 
@@ -273,6 +285,32 @@ fn one_failed_step_fails_one_call_and_the_log_goes_on() {
             check(dir.path(), 3, &promise, &format!("step {fail_at}, power cut {power_cut}"));
         }
     }
+}
+
+#[test]
+fn folders_that_could_not_be_made_durable_at_once_are_before_an_entry_in_them_is_acknowledged() {
+    let steps = {
+        let dir = tempfile::tempdir().unwrap();
+        let files = FaultyFiles::new(0, false);
+        append_until_taken(&dir.path().join("new/log"), &files);
+        files.steps()
+    };
+    for fail_at in 0..=steps {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, files) = (dir.path().join("new/log"), FaultyFiles::new(fail_at, false));
+        append_until_taken(&log, &files);
+        files.cut_power(false, false);
+        let (_log, segments) = open(&log, 2, LogSettings::default());
+        assert_eq!(replayed_times(&segments).unwrap(), [7], "step {fail_at}");
+    }
+}
+
+/// Opens a log and appends the time 7, each again where it fails.
+fn append_until_taken(dir: &Path, files: &Arc<FaultyFiles>) {
+    let open = || try_open(dir, 1, LogSettings::default(), Arc::clone(files) as Arc<dyn LogFiles>);
+    let (mut log, _) = open().or_else(|_| open()).unwrap();
+    let sample = [sample(0, 7, 1.0)];
+    append(&mut log, &sample).or_else(|_| append(&mut log, &sample)).unwrap();
 }
 
 #[test]

@@ -125,6 +125,7 @@ pub(super) struct Rig {
     /// See [`Rig::hand_over`].
     hand_over: Duration,
     local_bytes_max: u64,
+    memory: Memory,
     /// So small that replay cuts between any two segments, unless a test keeps the heads.
     head_bytes_max: usize,
 }
@@ -190,6 +191,7 @@ impl Rig {
             tenant: TenantId::new("t").unwrap(),
             hand_over: Duration::ZERO,
             local_bytes_max: 0,
+            memory: Memory::unlimited(),
             head_bytes_max: 1,
         }
     }
@@ -221,6 +223,11 @@ impl Rig {
     /// No more than this may lie in log and waiting blocks.
     pub(super) fn local_bytes_max(self, local_bytes_max: u64) -> Self {
         Self { local_bytes_max, ..self }
+    }
+
+    /// Requests share this memory budget.
+    pub(super) fn memory(self, memory: Memory) -> Self {
+        Self { memory, ..self }
     }
 
     /// Returns the files of the log.
@@ -360,7 +367,7 @@ impl Rig {
         let bound = GrowthBound { bytes_max: self.local_bytes_max, refusal: ErrorKind::Overloaded };
         let growth = Growth::new(bound, local, metrics);
         tokio::spawn(growth.clone().watch(commands.clone(), stop));
-        let room = Room { memory: Memory::unlimited(), growth };
+        let room = Room { memory: self.memory.clone(), growth };
         let clock = Arc::clone(&self.clock) as _;
         WriteEndpoint::new((ingest, tenants, room), heads, commands.clone(), cpu.clone(), clock, metrics)
     }
@@ -412,6 +419,17 @@ impl Node {
             .header("thanos-tenant", tenant)
             .body(Body::from(body))
             .unwrap();
+        self.answer_to(request).await
+    }
+
+    /// Sends the headers of a request with a chunked body, and then nothing more.
+    pub(super) async fn post_headers_only(&self) -> Answer {
+        let body = Body::from_stream(futures::stream::pending::<std::io::Result<bytes::Bytes>>());
+        let request = Request::post("/api/v1/receive").header("content-type", "application/x-protobuf");
+        self.answer_to(request.body(body).unwrap()).await
+    }
+
+    async fn answer_to(&self, request: Request<Body>) -> Answer {
         let response = self.routes.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let written = ["samples", "histograms", "exemplars"].map(|kind| {

@@ -20,6 +20,22 @@ fn reservations_and_heads_share_one_budget_and_give_it_back() {
 }
 
 #[test]
+fn a_reservation_grows_within_the_budget_and_shrinks() {
+    let memory = memory(1_000);
+    let mut held = memory.reserve(MemoryUse::Requests, 100).unwrap();
+    held.resize(900).unwrap();
+    held.resize(960).unwrap_err();
+    assert!(
+        memory.reserve(MemoryUse::Queries, 60).is_err(),
+        "what was refused took nothing and gave nothing back"
+    );
+    held.resize(300).unwrap();
+    drop(memory.reserve(MemoryUse::Queries, 650).unwrap());
+    drop(held);
+    assert!(memory.reserve(MemoryUse::Queries, 950).is_ok());
+}
+
+#[test]
 fn heads_are_cut_at_half_the_budget_or_when_all_is_nearly_used() {
     let memory = memory(1_000);
     memory.set_heads(500);

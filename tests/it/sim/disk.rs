@@ -280,6 +280,12 @@ impl LogFiles for SimFiles {
         Ok(())
     }
 
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.0.state();
+        self.0.step(&mut state, "create_dir", dir).map_err(|(error, _)| error)?;
+        fs::create_dir(dir)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.0.state();
         self.0.step(&mut state, "sync_dir", dir).map_err(|(error, _)| error)?;
