@@ -295,12 +295,7 @@ impl Cutter {
     ) -> Result<(), CutError> {
         let tenant = pending.tenant.clone();
         let newest = self.target.catalogs.of(&tenant).newest(None).await?;
-        for (epoch, _) in &pending.through {
-            if self.positions.known(&tenant, *epoch).is_none() {
-                let through_seq = newest.as_ref().map_or(0, |s| s.version().covered_through(*epoch));
-                self.positions.learn_covered(&tenant, *epoch, through_seq);
-            }
-        }
+        self.learn_positions(pending, newest.as_deref());
         let known = newest.as_ref().map_or_else(Vec::new, |s| s.version().label_columns.clone());
         self.label_columns.insert(tenant.clone(), known.clone());
         let cover = self.positions.plan_cover(&tenant, &self.target.receiver, &pending.through);
@@ -343,16 +338,31 @@ impl Cutter {
         Ok(())
     }
 
-    /// Looks whether somebody else has committed all that a head holds, which happens to a receiver that was taken for
-    /// dead.
-    async fn is_covered(&self, pending: &PendingHead) -> Result<bool, CutError> {
+    /// Learns of the epochs of a head what is not known yet. One that the catalog has forgotten is covered from its start
+    /// again: what comes into blocks twice is merged, what stays behind would wait for good.
+    fn learn_positions(&mut self, pending: &PendingHead, newest: Option<&Snapshot>) {
+        for (epoch, _) in &pending.through {
+            let covered = newest.and_then(|newest| newest.version().covered.get(epoch));
+            if covered.is_none() || self.positions.known(&pending.tenant, *epoch).is_none() {
+                let through_seq = covered.map_or(0, |covered| covered.through_seq);
+                self.positions.learn_covered(&pending.tenant, *epoch, through_seq);
+            }
+        }
+    }
+
+    /// Looks whether all that a head holds is committed: by another receiver, which happens to one that was taken for
+    /// dead, or by this one, where the reply was lost.
+    async fn is_covered(&mut self, pending: &PendingHead) -> Result<bool, CutError> {
         let tenant = &pending.tenant;
         let Some(newest) = self.target.catalogs.of(tenant).newest(None).await? else { return Ok(false) };
         let through = |(epoch, seq): &(Ulid, u64)| newest.version().covered_through(*epoch) >= *seq;
         if !pending.through.iter().all(through) {
             return Ok(false);
         }
-        tracing::info!(%tenant, "another receiver has committed what a head holds");
+        for (epoch, _) in &pending.through {
+            self.positions.learn_covered(tenant, *epoch, newest.version().covered_through(*epoch));
+        }
+        tracing::info!(%tenant, "what a head holds is committed already");
         (self.on_commit)(&newest);
         Ok(true)
     }

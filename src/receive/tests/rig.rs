@@ -12,7 +12,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use tower::ServiceExt;
@@ -47,6 +47,8 @@ pub(super) fn series(pairs: &[(&str, &str)]) -> Labels {
 struct Switched {
     inner: Arc<FailingStore>,
     away: AtomicBool,
+    /// Whether it goes away with the reply to the next catalog version.
+    goes_away: AtomicBool,
 }
 
 impl fmt::Display for Switched {
@@ -68,7 +70,13 @@ impl Switched {
 impl ObjectStore for Switched {
     async fn put_opts(&self, at: &Path, bytes: PutPayload, o: PutOptions) -> object_store::Result<PutResult> {
         self.check()?;
-        self.inner.put_opts(at, bytes, o).await
+        let commits = o.mode == PutMode::Create && at.as_ref().contains("/catalog/");
+        let stored = self.inner.put_opts(at, bytes, o).await;
+        if commits && self.goes_away.swap(false, Ordering::SeqCst) {
+            self.away.store(true, Ordering::SeqCst);
+            self.check()?;
+        }
+        stored
     }
 
     async fn put_multipart_opts(
@@ -172,7 +180,11 @@ impl Rig {
         let inner = FailingStore::new(Arc::clone(&clock) as _);
         Self {
             dir: tempfile::tempdir().unwrap(),
-            store: Arc::new(Switched { inner, away: AtomicBool::new(false) }),
+            store: Arc::new(Switched {
+                inner,
+                away: AtomicBool::new(false),
+                goes_away: AtomicBool::new(false),
+            }),
             clock,
             random: random_from_seed(1),
             tenant: TenantId::new("t").unwrap(),
@@ -194,6 +206,11 @@ impl Rig {
 
     pub(super) fn set_bucket_away(&self, away: bool) {
         self.store.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Lets the next catalog version land; its reply is lost, and the bucket is away from then on.
+    pub(super) fn lose_reply_of_next_commit(&self) {
+        self.store.goes_away.store(true, Ordering::SeqCst);
     }
 
     /// Readers elsewhere need what a head held for so long after its commit.
@@ -243,11 +260,15 @@ impl Rig {
         Bucket::from_store(Arc::clone(&self.store) as Arc<dyn ObjectStore>)
     }
 
+    /// Returns the tenant's catalog as another process sees it.
+    pub(super) fn catalog(&self) -> Arc<crate::catalog::TenantCatalog> {
+        let (clock, random) = (Arc::clone(&self.clock) as _, self.random.clone());
+        Catalogs::new(self.bucket(), clock, random, CatalogSettings::default()).of(&self.tenant)
+    }
+
     /// Returns the newest version of the tenant's catalog.
     pub(super) async fn newest(&self) -> Arc<crate::catalog::Snapshot> {
-        let (clock, random) = (Arc::clone(&self.clock) as _, self.random.clone());
-        let catalogs = Catalogs::new(self.bucket(), clock, random, CatalogSettings::default());
-        catalogs.of(&self.tenant).newest(None).await.unwrap().unwrap()
+        self.catalog().newest(None).await.unwrap().unwrap()
     }
 
     async fn start_with(&self, name: Option<&str>) -> Node {
