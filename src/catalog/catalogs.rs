@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::CatalogError;
 use super::history::{CatalogSettings, TenantCatalog};
 use crate::bucket::Bucket;
-use crate::model::TenantId;
+use crate::model::{TenantId, error_chain};
 use crate::runtime::{Clock, Random};
 
 /// Hands out one [`TenantCatalog`] per tenant, so that the commits of one process wait for each other.
@@ -45,5 +46,23 @@ impl Catalogs {
             ))
         });
         Arc::clone(catalog)
+    }
+
+    /// Collects the garbage of all tenants, also where that of one fails.
+    ///
+    /// # Errors
+    /// The first tenant's failure, after the others had their turn; that of listing them.
+    pub async fn collect_garbage(&self) -> Result<(), CatalogError> {
+        let mut outcome = Ok(());
+        for tenant in super::tenants(&self.bucket).await? {
+            match self.of(&tenant).collect_garbage().await {
+                Ok(report) => tracing::debug!(%tenant, ?report, "looked for garbage"),
+                Err(error) => {
+                    tracing::warn!(error = error_chain(&error), %tenant, "cannot collect the garbage of a tenant");
+                    outcome = outcome.and(Err(error));
+                }
+            }
+        }
+        outcome
     }
 }

@@ -12,7 +12,7 @@ use super::Failure;
 use super::flags::{CatalogArgs, CommonArgs, IngestArgs, MemoryArgs, QueryArgs, TenantArgs};
 use super::write_log::{self, OpenedLog};
 use crate::bucket::Bucket;
-use crate::catalog::{CatalogSettings, Catalogs, tenants};
+use crate::catalog::{CatalogSettings, Catalogs};
 use crate::head::Heads;
 use crate::model::{ErrorKind, Labels, error_chain};
 use crate::receive::{
@@ -198,16 +198,19 @@ impl Base {
     /// Looks for garbage of all tenants until shutdown.
     pub(super) fn collect_garbage(&self) {
         let (catalogs, shutdown) = (Arc::clone(&self.catalogs), self.shutdown.clone());
+        // Processes that start together do not look together, and one that never lives for long looks at times.
+        let mut pause = Duration::from_secs(self.random.next_u64() % GARBAGE_INTERVAL.as_secs());
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = shutdown.wait() => return,
-                    () = tokio::time::sleep(GARBAGE_INTERVAL) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
-                if let Err(error) = collect_all_garbage(&catalogs).await {
+                pause = GARBAGE_INTERVAL;
+                if let Err(error) = catalogs.collect_garbage().await {
                     tracing::warn!(
                         error = error_chain(&error),
-                        "cannot collect garbage, it is tried again later"
+                        "not all garbage is collected, it is tried again later"
                     );
                 }
             }
@@ -218,14 +221,6 @@ impl Base {
 /// One thread a core, and never one alone: a block that is being built must not hold up writes.
 fn compute_threads() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
-}
-
-async fn collect_all_garbage(catalogs: &Catalogs) -> Result<(), crate::catalog::CatalogError> {
-    for tenant in tenants(catalogs.bucket()).await? {
-        let report = catalogs.of(&tenant).collect_garbage().await?;
-        tracing::debug!(%tenant, ?report, "looked for garbage");
-    }
-    Ok(())
 }
 
 /// Takes a port; one that is taken is found before anything else starts.

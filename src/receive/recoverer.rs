@@ -316,7 +316,14 @@ impl Recoverer {
         for tenant in tenants(bucket).await.map_err(CutError::from)? {
             let failed = |source| RecoverError::Catalog { tenant: tenant.clone(), source };
             let catalog = self.target.catalogs.of(&tenant);
-            let known = catalog.newest(None).await.map_err(failed)?;
+            let known = match catalog.newest(None).await {
+                // Mended it may fence an epoch that is gone, which does no harm; the others must not wait for that.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::warn!(error = error_chain(&error), %tenant, "a catalog does not read and forgets no epoch");
+                    continue;
+                }
+                known => known.map_err(failed)?,
+            };
             if known.is_none_or(|snapshot| !snapshot.version().covered.contains_key(&newest.epoch)) {
                 continue;
             }

@@ -251,3 +251,28 @@ async fn nothing_is_deleted_while_a_kept_version_cannot_be_read() {
     assert_eq!(simulation.catalog.collect_garbage().await.unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(simulation.world.bucket.list("tenants").await.unwrap(), before);
 }
+
+#[tokio::test]
+async fn a_damaged_catalog_does_not_keep_the_garbage_of_other_tenants() {
+    let world = World::new();
+    let (clock, random) = (Arc::clone(&world.clock) as _, crate::runtime::random_from_seed(1));
+    let catalogs = Catalogs::new(world.bucket.clone(), clock, random, CatalogSettings::default());
+    let tenants = ["a", "b", "c"].map(|name| TenantId::new(name).unwrap());
+    for tenant in &tenants {
+        let catalog = catalogs.of(tenant);
+        for n in 1..=3 {
+            let mut change = catalog.new_change();
+            change.add = vec![block(n)];
+            catalog.commit(&change).await.unwrap();
+        }
+    }
+    world.bucket.put(&ObjectKey::catalog_version(&tenants[0], 3), Bytes::from("rubbish")).await.unwrap();
+    world.clock.advance_ms(8 * DAY_MS);
+    let error = catalogs.collect_garbage().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains("tenants/a/"), "{error}");
+    let mut kept = Vec::new();
+    for tenant in &tenants {
+        kept.push(catalogs.of(tenant).versions().await.unwrap().len());
+    }
+    assert_eq!(kept, [3, 1, 1]);
+}

@@ -6,7 +6,7 @@ use super::rig::{self, Node, Rig, series};
 use super::{Model, any_sample, four_series};
 use crate::bucket::ObjectKey;
 use crate::log::object::DeadEpochs;
-use crate::model::{ErrorKind, Labels, Sample};
+use crate::model::{ErrorKind, Labels, Sample, TenantId};
 use crate::runtime::random_from_seed;
 use crate::wire::remote_write::Protocol;
 
@@ -140,6 +140,25 @@ async fn after_a_day_nothing_is_left_of_an_epoch_in_bucket_or_catalog() {
     assert_eq!(left().await, 0);
     assert_eq!(rig.newest().await.version().covered.len(), 0);
     assert_eq!(times(&b).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_catalog_of_another_tenant_does_not_keep_a_released_epoch() {
+    let rig = Rig::new();
+    let a = rig.start_object("a").await;
+    assert_eq!(a.write(Protocol::V1, &one(1)).await.status, 204);
+    a.stop().await;
+    let folder = format!("log/{}", rig.bucket().list_folders("log").await.unwrap()[0]);
+    let mut b = rig.start_object("b").await;
+    rig.advance_ms(DEAD_MS);
+    b.look().await.unwrap();
+    // It comes before the tenant of the epoch.
+    let damaged = ObjectKey::catalog_version(&TenantId::new("a").unwrap(), 1);
+    rig.bucket().put(&damaged, "rubbish".into()).await.unwrap();
+    rig.advance_ms(86_400_000);
+    b.look().await.unwrap();
+    assert_eq!(rig.bucket().list(&folder).await.unwrap(), []);
+    assert_eq!(rig.newest().await.version().covered.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
