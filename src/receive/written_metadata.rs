@@ -1,6 +1,6 @@
 //! Which metadata this process has put into blocks, so that a repeat costs nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,13 +9,13 @@ use crate::model::{MetadataEntry, TenantId};
 /// Families of one tenant that are remembered; beyond, all are forgotten and written once more.
 const FAMILIES_MAX: usize = 1 << 20;
 
-/// What was said about families, as hashes: for each the texts.
-pub(super) type Said = HashMap<u64, Vec<u64>>;
+/// What was said about families, as hashes: for each the set of texts.
+pub(super) type Said = HashMap<u64, BTreeSet<u64>>;
 
 /// What the last cut that had a family said about it. Clones share it.
 ///
-/// A family whose sources contradict each other says the same two things in every cut; one whose text changed and
-/// changed back says something else than in the cut before.
+/// A family whose sources contradict each other says the same two things in every cut. One whose text changed says something
+/// else than in the cut before, also where it changed back within a cut and goes on with the earlier text.
 #[derive(Debug, Clone, Default)]
 pub struct WrittenMetadata {
     hasher: RandomState,
@@ -32,17 +32,18 @@ impl WrittenMetadata {
         let mut said = Said::new();
         for entry in entries {
             let texts = said.entry(self.hasher.hash_one(&entry.family)).or_default();
-            texts.push(self.hasher.hash_one(&entry.metadata));
+            texts.insert(self.hasher.hash_one(&entry.metadata));
         }
         said
     }
 
-    /// Leaves the entries that are not in earlier blocks.
+    /// Leaves the entries of the families about which the last cut that had them said something else.
     pub(super) fn retain_fresh(&self, tenant: &TenantId, entries: &mut Vec<MetadataEntry>) {
         if let Some(written) = self.tenants().get(tenant) {
+            let said = self.said(entries);
             entries.retain(|entry| {
-                let texts = written.get(&self.hasher.hash_one(&entry.family));
-                texts.is_none_or(|texts| !texts.contains(&self.hasher.hash_one(&entry.metadata)))
+                let family = self.hasher.hash_one(&entry.family);
+                written.get(&family) != said.get(&family)
             });
         }
     }

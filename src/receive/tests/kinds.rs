@@ -102,6 +102,35 @@ async fn metadata_is_written_again_only_where_a_cut_says_something_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_that_changed_back_within_a_cut_is_right_again_after_the_next() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let write = async |help| {
+        rig.advance_ms(1_000);
+        let one = FullSeries { metadata: Some(said(help)), ..every_kind() };
+        node.write_full(Protocol::V2, &[one]).await;
+    };
+    for help in ["old", "new", "old"] {
+        write(help).await;
+    }
+    node.flush().await.unwrap();
+    write("old").await;
+    node.flush().await.unwrap();
+    assert_eq!(node.metadata().await.last().unwrap().metadata.help, "old");
+    // Two sources that contradict each other go on to say the same two things.
+    let blocks =
+        async || live(&rig).await.into_iter().filter(|(kind, _)| *kind == BlockKind::Metadata).count();
+    let mut counts = Vec::new();
+    for _ in 0..3 {
+        write("one").await;
+        write("other").await;
+        node.flush().await.unwrap();
+        counts.push(blocks().await);
+    }
+    assert_eq!(counts, [3, 3, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metadata_of_a_cut_that_was_not_committed_is_written_by_the_next() {
     let rig = Rig::new();
     let node = rig.start().await;
