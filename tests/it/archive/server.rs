@@ -215,13 +215,6 @@ async fn a_restored_directory_lives_on_and_is_archived_on_a_timeline_of_its_own(
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     setup.restore().as_of(first_ms, &first);
-    {
-        std::fs::create_dir_all("/tmp/h1/life").ok();
-        for (n, d) in [("before", before.path()), ("after", folder.path()), ("b", bucket.path())] {
-            crate::support::copy_folder(d, &std::path::Path::new("/tmp/h1/life").join(n));
-        }
-        println!("first {first_ms}");
-    }
     expected.assert_same(&Dump::of(&first), "the time before, after a restore went on");
     setup.restore().as_of(second_ms, &second);
     let restored = TsdbServer::opened(&second).await.samples().await;
