@@ -170,6 +170,8 @@ async fn every_scrape_of_a_vmagent_arrives_also_over_a_restart_of_the_receiver()
     let stored = setup.remote_read().all(start_ms, now_ms() + 5_000, Answer::Samples).await;
     let (ups, values) = (values_of(&stored, "up"), values_of(&stored, SCRAPES_METRIC));
     assert!(ups.len() + 2 >= usize::try_from(scrapes).unwrap(), "{} of {scrapes} scrapes", ups.len());
+    let gap = ups.windows(2).find(|pair| pair[1].0 - pair[0].0 > 1_500);
+    assert!(gap.is_none(), "a scrape a second, none is missing: {gap:?}");
     // An answer that came too late for the agent counts as a target that is down.
     let answered: Vec<i64> = ups.iter().filter(|(_, up)| *up == 1.0).map(|(ts_ms, _)| *ts_ms).collect();
     assert_eq!(values.iter().map(|(ts_ms, _)| *ts_ms).collect::<Vec<_>>(), answered);

@@ -49,9 +49,8 @@ async fn a_flood_of_new_series_stays_within_the_budget_and_loses_nothing() {
     let refused: usize = futures::future::join_all(floods).await.into_iter().sum();
     let peak = perennial.process.memory_bytes("VmHWM");
     println!("peak {} MiB of {} MiB, {refused} requests refused", peak >> 20, LIMIT_BYTES >> 20);
-    // The budget is meant for a cgroup that is a third larger.
     assert!(
-        peak < LIMIT_BYTES / 3 * 4,
+        peak < LIMIT_BYTES,
         "peak {} MiB, {refused} refused\n{}",
         peak >> 20,
         perennial.process.log_tail()
