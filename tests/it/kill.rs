@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::Rng;
+use rand::rngs::StdRng;
 use tokio::task::JoinHandle;
 
 #[cfg(feature = "failpoints")]
@@ -160,22 +161,32 @@ async fn acknowledged_samples_survive_kills_at_random_times_exactly_once() {
             load.check(&setup, &format!("after {cycle} kills")).await;
         }
         let senders = load.start(&setup.remote_write());
-        let run = Duration::from_millis(random.random_range(20..1_200));
-        if random.random_bool(0.6) {
-            let flush_after = run.mul_f64(random.random_range(0.0..1.0));
-            tokio::time::sleep(flush_after).await;
-            let _ = tokio::time::timeout(run - flush_after, perennial.try_flush()).await;
-        } else {
-            tokio::time::sleep(run).await;
-        }
+        run_for_a_while(&perennial, &mut random).await;
         perennial.kill();
         load.finish(senders).await;
-        if random.random_bool(0.3) && newest_segment(&setup).is_some() {
-            tear_log(&setup);
-        }
+        tear_now_and_then(&setup, &mut random);
     }
     check_at_the_end(&setup, &load, "after all kills").await;
     assert!(load.book.lock().unwrap().requests > cycles, "the load made progress");
+}
+
+/// Lets a process run for up to a good second, often into a flush.
+pub(crate) async fn run_for_a_while(perennial: &Perennial, random: &mut StdRng) {
+    let run = Duration::from_millis(random.random_range(20..1_200));
+    if random.random_bool(0.6) {
+        let flush_after = run.mul_f64(random.random_range(0.0..1.0));
+        tokio::time::sleep(flush_after).await;
+        let _ = tokio::time::timeout(run - flush_after, perennial.try_flush()).await;
+    } else {
+        tokio::time::sleep(run).await;
+    }
+}
+
+/// Leaves half a write at the end of the log now and then, where there is a log.
+pub(crate) fn tear_now_and_then(setup: &Setup, random: &mut StdRng) {
+    if random.random_bool(0.3) && newest_segment(setup).is_some() {
+        tear_log(setup);
+    }
 }
 
 async fn check_at_the_end(setup: &Setup, load: &Load, when: &str) {
@@ -201,7 +212,7 @@ const OUT_OF_REACH: [&str; 3] = ["garbage.before_delete", "garbage.before_doom",
 const OTHER_COMMANDS: [&str; 3] = ["archive.", "restore.", "object_log."];
 
 /// Returns the newest file of the log.
-pub(crate) fn newest_segment(setup: &Setup) -> Option<PathBuf> {
+fn newest_segment(setup: &Setup) -> Option<PathBuf> {
     let mut segments = Vec::new();
     let mut folders = vec![setup.data_dir().join("log")];
     while let Some(folder) = folders.pop() {
@@ -217,7 +228,7 @@ pub(crate) fn newest_segment(setup: &Setup) -> Option<PathBuf> {
 }
 
 /// Waits until something was written.
-async fn some_load(setup: &Setup) {
+pub(crate) async fn some_load(setup: &Setup) {
     let start = std::time::Instant::now();
     while newest_segment(setup).is_none() {
         assert!(start.elapsed() < Duration::from_secs(60), "nothing is written");

@@ -145,7 +145,7 @@ async fn what_was_written_in_any_way_is_exactly_what_is_read() {
 }
 
 /// Flushes, stops or kills now and then; returns the process that runs after it.
-async fn disturb(perennial: Perennial, setup: &Setup, random: &mut StdRng) -> Perennial {
+pub(crate) async fn disturb(perennial: Perennial, setup: &Setup, random: &mut StdRng) -> Perennial {
     match random.random_range(0..10) {
         0 | 1 => perennial.flush().await,
         2 => {

@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rand::Rng;
 use tokio::task::JoinHandle;
 
 use super::model::Point;
 use super::read;
 use super::wire::{self, Exemplar, FullSeries, Histogram, Sample, Span};
 #[cfg(feature = "failpoints")]
-use crate::kill::ready_or_ended;
-use crate::kill::{newest_segment, tear_log};
+use crate::kill::{ready_or_ended, some_load, tear_log};
+use crate::kill::{run_for_a_while, tear_now_and_then};
 #[cfg(feature = "failpoints")]
 use crate::support::crash_points;
 use crate::support::{LabelPairs, RemoteWrite, Setup, label_pairs, seeded};
@@ -199,19 +198,10 @@ async fn acknowledged_histograms_and_exemplars_survive_kills_at_random_times_exa
             load.check(&setup, &format!("after {cycle} kills")).await;
         }
         let senders = load.start(&setup.remote_write());
-        let run = Duration::from_millis(random.random_range(20..1_200));
-        if random.random_bool(0.6) {
-            let flush_after = run.mul_f64(random.random_range(0.0..1.0));
-            tokio::time::sleep(flush_after).await;
-            let _ = tokio::time::timeout(run - flush_after, perennial.try_flush()).await;
-        } else {
-            tokio::time::sleep(run).await;
-        }
+        run_for_a_while(&perennial, &mut random).await;
         perennial.kill();
         load.finish(senders).await;
-        if random.random_bool(0.3) && newest_segment(&setup).is_some() {
-            tear_log(&setup);
-        }
+        tear_now_and_then(&setup, &mut random);
     }
     check_at_the_end(&setup, &load, "after all kills").await;
     assert!(load.book.lock().unwrap().requests > cycles, "the load made progress");
@@ -236,13 +226,10 @@ async fn acknowledged_histograms_and_exemplars_survive_a_crash_at_every_point_of
         let (mut setup, mut load) = (setup(), Load::new());
         let perennial = setup.start().await;
         let senders = load.start(&setup.remote_write());
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        some_load(&setup).await;
         perennial.kill();
         load.finish(senders).await;
-        // Where all of the log was let go there is none to tear.
-        if newest_segment(&setup).is_some() {
-            tear_log(&setup);
-        }
+        tear_log(&setup);
 
         setup.set_failpoints(Some(&format!("{name}=return")));
         let mut perennial = setup.launch();

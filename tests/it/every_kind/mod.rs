@@ -12,9 +12,9 @@ mod wire;
 use std::time::Duration;
 
 use rand::Rng;
-use rand::rngs::StdRng;
 
-use crate::support::{Perennial, Python, Setup, seeded};
+use crate::properties::disturb;
+use crate::support::{Python, Setup, seeded};
 use made::Maker;
 use model::{Model, assert_same, in_chunks};
 
@@ -28,23 +28,6 @@ async fn check(model: &Model, setup: &Setup, when: &str) {
     assert_same(&told, &read::store_api(setup).await, &format!("{when}: StoreAPI"));
     assert_eq!(read::exemplars(setup).await, model.exemplars(), "{when}: exemplars");
     assert_eq!(read::metadata(setup).await, model.metadata, "{when}: metadata");
-}
-
-/// Flushes, stops or kills now and then; returns the process that runs after it.
-async fn disturb(perennial: Perennial, setup: &Setup, random: &mut StdRng) -> Perennial {
-    match random.random_range(0..10) {
-        0 | 1 => perennial.flush().await,
-        2 => {
-            perennial.kill();
-            return setup.start().await;
-        }
-        3 => {
-            perennial.stop();
-            return setup.start().await;
-        }
-        _ => {}
-    }
-    perennial
 }
 
 #[tokio::test(flavor = "multi_thread")]
