@@ -52,24 +52,7 @@ impl Buckets {
         let stats = write_block(&mut out, &spec, series).unwrap();
         let (file, size_bytes, sha256) = out.finish();
         self.bucket.put(&ObjectKey::block(&self.tenant, spec.id), file.into()).await.unwrap();
-        BlockEntry {
-            id: spec.id,
-            kind: BlockKind::Samples,
-            resolution: spec.resolution,
-            min_time_ms: stats.min_time_ms,
-            max_time_ms: stats.max_time_ms,
-            size_bytes,
-            rows: stats.rows,
-            series: stats.series,
-            samples: stats.samples,
-            sha256,
-            metric_min: stats.metric_min,
-            metric_max: stats.metric_max,
-            label_columns: stats.label_columns,
-            external_labels: spec.external_labels,
-            created_ms: range.end_ms,
-            unknown: BTreeMap::new(),
-        }
+        BlockEntry::of_file((spec, BlockKind::Samples), stats, (size_bytes, sha256), range.end_ms)
     }
 
     /// Returns an entry of a block that nobody will read, as large ones look.

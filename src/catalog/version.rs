@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::block::{BlockSpec, BlockStats};
 use crate::model::{BlockKind, Labels, Resolution, TenantId, TimeRange, Ulid};
 
 /// The format that is written, and the newest one that is read.
@@ -93,6 +94,34 @@ pub struct BlockEntry {
 }
 
 impl BlockEntry {
+    /// Returns the entry of a file that was just written: what was asked for, what went in, and the file's size and hash.
+    #[must_use]
+    pub fn of_file(
+        (spec, kind): (BlockSpec, BlockKind),
+        stats: BlockStats,
+        (size_bytes, sha256): (u64, String),
+        created_ms: i64,
+    ) -> Self {
+        Self {
+            id: spec.id,
+            kind,
+            resolution: spec.resolution,
+            min_time_ms: stats.min_time_ms,
+            max_time_ms: stats.max_time_ms,
+            size_bytes,
+            rows: stats.rows,
+            series: stats.series,
+            samples: stats.samples,
+            sha256,
+            metric_min: stats.metric_min,
+            metric_max: stats.metric_max,
+            label_columns: stats.label_columns,
+            external_labels: spec.external_labels,
+            created_ms,
+            unknown: BTreeMap::new(),
+        }
+    }
+
     /// Returns the time that the block's samples lie in.
     #[must_use]
     pub const fn range(&self) -> TimeRange {

@@ -153,24 +153,8 @@ impl Builder {
             let _ = std::fs::remove_file(&path);
         }
         let (stats, size_bytes, sha256) = written?;
-        let entry = BlockEntry {
-            id: spec.id,
-            kind,
-            resolution: spec.resolution,
-            min_time_ms: stats.min_time_ms,
-            max_time_ms: stats.max_time_ms,
-            size_bytes,
-            rows: stats.rows,
-            series: stats.series,
-            samples: stats.samples,
-            sha256,
-            metric_min: stats.metric_min,
-            metric_max: stats.metric_max,
-            label_columns: stats.label_columns,
-            external_labels: spec.external_labels,
-            created_ms: self.target.clock.now_ms(),
-            unknown: std::collections::BTreeMap::new(),
-        };
+        let entry =
+            BlockEntry::of_file((spec, kind), stats, (size_bytes, sha256), self.target.clock.now_ms());
         self.built.blocks.push(PendingBlock { path, entry });
         Ok(())
     }

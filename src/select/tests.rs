@@ -147,25 +147,8 @@ async fn add_block(
     catalogs.bucket().put(&ObjectKey::block(&tenant(), spec.id), file.into()).await.unwrap();
     let catalog = catalogs.of(&tenant());
     let mut change = catalog.new_change();
-    change.label_columns = spec.label_columns;
-    change.add.push(BlockEntry {
-        id: spec.id,
-        kind,
-        resolution: spec.resolution,
-        min_time_ms: stats.min_time_ms,
-        max_time_ms: stats.max_time_ms,
-        size_bytes,
-        rows: stats.rows,
-        series: stats.series,
-        samples: stats.samples,
-        sha256,
-        metric_min: stats.metric_min,
-        metric_max: stats.metric_max,
-        label_columns: stats.label_columns,
-        external_labels: spec.external_labels,
-        created_ms: 100 * DAY_MS,
-        unknown: BTreeMap::new(),
-    });
+    change.label_columns = spec.label_columns.clone();
+    change.add.push(BlockEntry::of_file((spec, kind), stats, (size_bytes, sha256), 100 * DAY_MS));
     catalog.commit(&change).await.unwrap();
 }
 

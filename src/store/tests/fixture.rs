@@ -242,24 +242,7 @@ pub(super) async fn store_block(
     let key = ObjectKey::block(&producer.tenant, spec.id);
     catalogs.bucket().put(&key, file.into()).await.unwrap();
     let mut change = catalog.new_change();
-    change.label_columns = spec.label_columns;
-    change.add.push(BlockEntry {
-        id: spec.id,
-        kind,
-        resolution: spec.resolution,
-        min_time_ms: stats.min_time_ms,
-        max_time_ms: stats.max_time_ms,
-        size_bytes,
-        rows: stats.rows,
-        series: stats.series,
-        samples: stats.samples,
-        sha256,
-        metric_min: stats.metric_min,
-        metric_max: stats.metric_max,
-        label_columns: stats.label_columns,
-        external_labels: spec.external_labels,
-        created_ms: ms(3_600),
-        unknown: BTreeMap::new(),
-    });
+    change.label_columns = spec.label_columns.clone();
+    change.add.push(BlockEntry::of_file((spec, kind), stats, (size_bytes, sha256), ms(3_600)));
     catalog.commit(&change).await.unwrap();
 }
