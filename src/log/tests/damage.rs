@@ -23,6 +23,15 @@ fn four_segments(dir: &Path) -> Vec<PathBuf> {
     segments.iter().map(RecoveredSegment::path).collect()
 }
 
+/// Changes a bit of the last entry of a segment and returns the segment as it is then.
+fn damage_last_entry(segment: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(segment).unwrap();
+    let last = bytes.len() - 3;
+    bytes[last] ^= 0x10;
+    fs::write(segment, &bytes).unwrap();
+    bytes
+}
+
 fn times_below_100(segments: &[RecoveredSegment]) -> Result<Vec<i64>, LogError> {
     Ok(replayed_times(segments)?.into_iter().filter(|t| *t < 100).collect())
 }
@@ -95,10 +104,7 @@ fn a_segment_that_is_missing_or_shorter_than_recorded_is_reported() {
 fn threads_that_read_a_damaged_segment_at_once_keep_it_once() {
     let dir = tempfile::tempdir().unwrap();
     let paths = four_segments(dir.path());
-    let mut bytes = fs::read(&paths[1]).unwrap();
-    let last = bytes.len() - 3;
-    bytes[last] ^= 0x10;
-    fs::write(&paths[1], &bytes).unwrap();
+    damage_last_entry(&paths[1]);
     let settings = LogSettings { skip_damaged: true, ..LogSettings::default() };
     let (_log, segments) = open(dir.path(), 12, settings);
     for _ in 0..200 {
@@ -119,10 +125,7 @@ fn threads_that_read_a_damaged_segment_at_once_keep_it_once() {
 fn skipping_replays_the_readable_prefix_again_and_again_and_keeps_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let paths = four_segments(dir.path());
-    let mut bytes = fs::read(&paths[1]).unwrap();
-    let last = bytes.len() - 3;
-    bytes[last] ^= 0x10;
-    fs::write(&paths[1], &bytes).unwrap();
+    let bytes = damage_last_entry(&paths[1]);
     for _ in 0..3 {
         assert_eq!(reopen(dir.path(), false).unwrap_err().kind(), ErrorKind::Corrupt);
         assert_eq!(reopen(dir.path(), true).unwrap(), [0, 1, 2, 4, 5, 6, 7]);

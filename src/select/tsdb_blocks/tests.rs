@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,25 +9,9 @@ use crate::model::{FloatHistogram, Histogram};
 use crate::runtime::Cpu;
 use crate::select::{Grouping, SelectLimits, Selector};
 use crate::tsdb::block::{
-    BlockBuilder, BlockFiles, BlockOptions, BlockParent, HINT_FROM_OUT_OF_ORDER, SeriesChunks,
+    BlockBuilder, BlockOptions, BlockParent, FilesInFolder, HINT_FROM_OUT_OF_ORDER, SeriesChunks,
     encode_tombstones,
 };
-
-struct Folder(PathBuf);
-
-impl BlockFiles for Folder {
-    type File = File;
-
-    fn create(&mut self, file: BlockFile) -> io::Result<File> {
-        let path = self.0.join(file.to_string());
-        fs::create_dir_all(path.parent().unwrap())?;
-        File::create(path)
-    }
-
-    fn close(&mut self, _: BlockFile, _: File) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 type Content = BTreeMap<&'static str, Vec<(i64, f64)>>;
 
@@ -39,7 +23,7 @@ fn write(folder: &Path, id: u128, content: &Content, change: impl FnOnce(&mut Bl
     let path = folder.join(Ulid(id).to_string());
     let mut options = BlockOptions::level_one(Ulid(id));
     change(&mut options);
-    let mut builder = BlockBuilder::new(Folder(path.clone()), options);
+    let mut builder = BlockBuilder::new(FilesInFolder(path.clone()), options);
     let mut chunks = SeriesChunks::new();
     for (name, samples) in content {
         chunks.clear();
@@ -142,7 +126,7 @@ async fn blocks_that_prometheus_would_delete_are_not_served() {
 async fn native_histograms_come_with_their_floats_and_without_what_was_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(Ulid(1).to_string());
-    let mut builder = BlockBuilder::new(Folder(path.clone()), BlockOptions::level_one(Ulid(1)));
+    let mut builder = BlockBuilder::new(FilesInFolder(path.clone()), BlockOptions::level_one(Ulid(1)));
     let mut chunks = SeriesChunks::new();
     let whole =
         |t: i64| Histogram { count: t as u64, zero_count: t as u64, sum: 0.5, ..Histogram::default() };

@@ -1,9 +1,5 @@
 //! Chunks in the three forms that queriers know, whatever form samples were kept in.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::PathBuf;
-
 use tonic::Request;
 
 use super::fixture::settings;
@@ -13,7 +9,7 @@ use super::*;
 use crate::block::HistogramRun;
 use crate::select::{SelectLimits, Selector, TsdbBlocks};
 use crate::store::grpc::StoreApi;
-use crate::tsdb::block::{BlockBuilder, BlockFile, BlockFiles, BlockOptions, SeriesChunks};
+use crate::tsdb::block::{BlockBuilder, BlockOptions, FilesInFolder, SeriesChunks};
 use crate::tsdb::chunk::{ChunkSample, Encoding, decode_chunk};
 use crate::wire::store_api::Series;
 use crate::wire::store_api::series_response::Result as Frame;
@@ -40,22 +36,6 @@ fn golden() -> Vec<(Encoding, Vec<u8>)> {
     ]
 }
 
-struct Folder(PathBuf);
-
-impl BlockFiles for Folder {
-    type File = File;
-
-    fn create(&mut self, file: BlockFile) -> io::Result<File> {
-        let path = self.0.join(file.to_string());
-        fs::create_dir_all(path.parent().unwrap())?;
-        File::create(path)
-    }
-
-    fn close(&mut self, _: BlockFile, _: File) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 async fn sent(store: &StoreApi) -> Vec<Series> {
     let mut stream = store.series(Request::new(everything())).await.unwrap().into_inner();
     let mut series = Vec::new();
@@ -76,7 +56,7 @@ async fn chunks_with_start_timestamps_are_sent_in_the_forms_that_queriers_know()
     let folder = tempfile::tempdir().unwrap();
     let id = Ulid(1);
     let path = folder.path().join(id.to_string());
-    let mut builder = BlockBuilder::new(Folder(path), BlockOptions::level_one(id));
+    let mut builder = BlockBuilder::new(FilesInFolder(path), BlockOptions::level_one(id));
     for (number, (encoding, data)) in golden().iter().enumerate() {
         let inside: Vec<ChunkSample> = decode_chunk(*encoding, data).map(Result::unwrap).collect();
         assert!(inside.iter().any(|sample| sample.start_ms.is_some()));

@@ -49,6 +49,25 @@ pub trait BlockFiles {
     fn close(&mut self, file: BlockFile, written: Self::File) -> io::Result<()>;
 }
 
+/// The files of a test's block, in a folder that is made as needed.
+#[cfg(test)]
+pub(crate) struct FilesInFolder(pub(crate) std::path::PathBuf);
+
+#[cfg(test)]
+impl BlockFiles for FilesInFolder {
+    type File = std::fs::File;
+
+    fn create(&mut self, file: BlockFile) -> io::Result<Self::File> {
+        let path = self.0.join(file.to_string());
+        std::fs::create_dir_all(path.parent().expect("every file is below the folder"))?;
+        std::fs::File::create(path)
+    }
+
+    fn close(&mut self, _: BlockFile, _: Self::File) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Bytes that can be read at any place: a file, an object or memory.
 pub trait ReadAt {
     /// Returns exactly the bytes of a range that lies inside.

@@ -43,6 +43,8 @@ mod tests;
 pub use check::{BlockParts, CheckReport, Finding, check_block};
 pub use chunk_files::{BlockChunks, ChunkEntry, ChunkFile};
 pub use error::BlockError;
+#[cfg(test)]
+pub(crate) use files::FilesInFolder;
 pub use files::{BlockFile, BlockFiles, ReadAt};
 pub use fuzz::{fuzz_block_chunks, fuzz_block_meta, fuzz_index, fuzz_tombstones};
 pub use index::{ChunkMeta, IndexReader, IndexWriter, SeriesEntry, SeriesIter};

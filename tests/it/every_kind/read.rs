@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::model::{ANY_NAN, Exemplars, Point, Points};
 use super::wire::{Exemplar, Histogram, Metadata, Sample, Span};
-use crate::support::{Answer, LabelPairs, RawChunk, Setup, get_json};
+use crate::support::{Answer, LabelMessage, LabelPairs, RawChunk, Setup, get_json, pairs_of};
 
 const ALL: (i64, i64) = (i64::MIN / 2, i64::MAX / 2);
 const EVERY_NAME: (i32, &str, &str) = (2, "__name__", ".+");
@@ -19,17 +19,9 @@ const TYPES: [&str; 8] =
     ["unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
 
 #[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 struct Series {
     #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
+    labels: Vec<LabelMessage>,
     #[prost(message, repeated, tag = "2")]
     samples: Vec<Sample>,
     #[prost(message, repeated, tag = "4")]
@@ -61,7 +53,7 @@ pub(super) async fn samples(setup: &Setup) -> Points {
     let mut points = Points::new();
     for series in ReadResponse::decode(message.as_slice()).unwrap().results.into_iter().flat_map(|r| r.series)
     {
-        let labels = series.labels.into_iter().map(|l| (l.name, l.value)).collect();
+        let labels = pairs_of(series.labels);
         assert!(
             series.samples.is_sorted_by_key(|s| s.ts_ms) && series.histograms.is_sorted_by_key(|h| h.ts_ms)
         );

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use prost::Message;
 
-use crate::support::{Ack, LabelPairs, RemoteWrite, compress};
+use crate::support::{Ack, LabelMessage, LabelPairs, RemoteWrite, compress, label_messages};
 
 const V1: &str = "application/x-protobuf";
 const V2: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
@@ -71,17 +71,9 @@ pub(super) struct Sample {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 struct ExemplarV1 {
     #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
+    labels: Vec<LabelMessage>,
     #[prost(fixed64, tag = "2")]
     bits: u64,
     #[prost(int64, tag = "3")]
@@ -101,7 +93,7 @@ struct ExemplarV2 {
 #[derive(Clone, PartialEq, Message)]
 struct SeriesV1 {
     #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
+    labels: Vec<LabelMessage>,
     #[prost(message, repeated, tag = "2")]
     samples: Vec<Sample>,
     #[prost(message, repeated, tag = "3")]
@@ -204,20 +196,17 @@ impl FullSeries {
 }
 
 fn encode_v1(request: &[FullSeries]) -> Vec<u8> {
-    let labels = |pairs: &LabelPairs| -> Vec<Label> {
-        pairs.iter().map(|(name, value)| Label { name: name.clone(), value: value.clone() }).collect()
-    };
     let mut message = WriteV1::default();
     let mut families = BTreeMap::new();
     for one in request.iter().map(FullSeries::without_starts) {
         families.extend(one.metadata.clone().map(|metadata| (one.family().to_owned(), metadata)));
         let exemplars = one.exemplars.iter().map(|exemplar| ExemplarV1 {
-            labels: labels(&exemplar.labels),
+            labels: label_messages(&exemplar.labels),
             bits: exemplar.bits,
             ts_ms: exemplar.ts_ms,
         });
         message.series.push(SeriesV1 {
-            labels: labels(&one.labels),
+            labels: label_messages(&one.labels),
             exemplars: exemplars.collect(),
             samples: one.samples,
             histograms: one.histograms,

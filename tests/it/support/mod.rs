@@ -55,7 +55,7 @@ pub(crate) use recording::recording;
 pub(crate) use remote_read::{Answer, RawChunk, RemoteRead, read_message};
 pub(crate) use remote_write::{Ack, RemoteWrite, Series, compress};
 pub(crate) use s3::S3Server;
-pub(crate) use samples::{LabelPairs, SampleSet, label_pairs};
+pub(crate) use samples::{LabelMessage, LabelPairs, SampleSet, label_messages, label_pairs, pairs_of};
 pub(crate) use seed::seeded;
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use store_api::StoreApi;

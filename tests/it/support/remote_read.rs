@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::chunk::decode_xor;
-use super::samples::{LabelPairs, SampleSet};
+use super::samples::{LabelMessage, LabelPairs, SampleSet, pairs_of};
 
 /// Which form of answer to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,18 +46,6 @@ pub(crate) struct ReadMessage {
     queries: Vec<QueryMessage>,
     #[prost(int32, repeated, tag = "2")]
     accepted: Vec<i32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct LabelMessage {
-    #[prost(string, tag = "1")]
-    pub(super) name: String,
-    #[prost(string, tag = "2")]
-    pub(super) value: String,
-}
-
-pub(super) fn pairs(labels: Vec<LabelMessage>) -> LabelPairs {
-    labels.into_iter().map(|l| (l.name, l.value)).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -223,7 +211,7 @@ fn decode_samples(body: &[u8]) -> SampleSet {
     let answer = AnswerMessage::decode(message.as_slice()).unwrap();
     let mut set = SampleSet::default();
     for series in answer.results.into_iter().flat_map(|r| r.timeseries) {
-        set.append(pairs(series.labels), series.samples.iter().map(|s| (s.ts_ms, s.bits)));
+        set.append(pairs_of(series.labels), series.samples.iter().map(|s| (s.ts_ms, s.bits)));
     }
     set
 }
@@ -239,7 +227,7 @@ fn chunks_of(mut body: &[u8]) -> Vec<RawChunk> {
         assert_eq!(sum, crc32c::crc32c(message).to_be_bytes(), "the frame's checksum");
         body = rest;
         for series in FrameMessage::decode(message).unwrap().series {
-            let labels = pairs(series.labels);
+            let labels = pairs_of(series.labels);
             chunks.extend(series.chunks.into_iter().map(|chunk| RawChunk {
                 labels: labels.clone(),
                 kind: chunk.kind,

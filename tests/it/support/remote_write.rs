@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::samples::LabelPairs;
+use super::samples::{LabelMessage, LabelPairs, label_messages};
 
 /// One series to send.
 #[derive(Debug, Clone)]
@@ -10,14 +10,6 @@ pub(crate) struct Series {
     pub(crate) labels: LabelPairs,
     /// `(ms, bits of the value)`.
     pub(crate) samples: Vec<(i64, u64)>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LabelMessage {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
 }
 
 // `fixed64` is `double` on the wire and keeps every bit, also of -0.0, which prost would leave out as a default.
@@ -191,10 +183,6 @@ impl RemoteWrite {
         let status = answer.status().as_u16();
         Ok(Ack { status, samples_written, retry_after, body: answer.text().await? })
     }
-}
-
-fn label_messages(labels: &LabelPairs) -> Vec<LabelMessage> {
-    labels.iter().map(|(name, value)| LabelMessage { name: name.clone(), value: value.clone() }).collect()
 }
 
 fn sample_messages(series: &Series) -> Vec<SampleMessage> {

@@ -3,8 +3,29 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use prost::Message;
+
 /// Labels of one series, sorted by name.
 pub(crate) type LabelPairs = Vec<(String, String)>;
+
+/// A label in every protocol of Prometheus and Thanos.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LabelMessage {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) value: String,
+}
+
+/// Returns labels as they came.
+pub(crate) fn pairs_of(labels: Vec<LabelMessage>) -> LabelPairs {
+    labels.into_iter().map(|l| (l.name, l.value)).collect()
+}
+
+/// Returns labels as they are sent.
+pub(crate) fn label_messages(labels: &LabelPairs) -> Vec<LabelMessage> {
+    labels.iter().map(|(name, value)| LabelMessage { name: name.clone(), value: value.clone() }).collect()
+}
 
 const DIFFERENCES_SHOWN: usize = 8;
 

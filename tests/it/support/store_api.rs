@@ -14,8 +14,8 @@ use tower::ServiceExt;
 use xxhash_rust::xxh64::xxh64;
 
 use super::chunk::decode_xor;
-use super::remote_read::{LabelMessage, MatcherMessage, RawChunk, pairs};
-use super::samples::{LabelPairs, SampleSet};
+use super::remote_read::{MatcherMessage, RawChunk};
+use super::samples::{LabelMessage, LabelPairs, SampleSet, pairs_of};
 
 // The batch size that Thanos Query 0.42 always asks for.
 const BATCH: i64 = 64;
@@ -104,7 +104,7 @@ impl Collected {
     fn take(&mut self, frame: SeriesResponse, is_inside: impl Fn(i64) -> bool) {
         assert_eq!(frame.warning, "", "no warning");
         for series in frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series)) {
-            let labels = pairs(series.labels);
+            let labels = pairs_of(series.labels);
             assert!(labels.is_sorted(), "labels are sorted: {labels:?}");
             let previous = self.previous.as_ref();
             assert!(previous.is_none_or(|p| *p <= labels), "{labels:?} came after {previous:?}");
@@ -193,7 +193,7 @@ impl StoreApi {
         self.frames(request, |frame| {
             for series in frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series)) {
                 let samples = series.chunks.iter().flat_map(chunk_samples).collect();
-                sent.push((pairs(series.labels), samples));
+                sent.push((pairs_of(series.labels), samples));
             }
         })
         .await
@@ -258,7 +258,7 @@ impl StoreApi {
         let mut chunks = Vec::new();
         self.frames(request, |frame| {
             for series in frame.series.into_iter().chain(frame.batch.into_iter().flat_map(|b| b.series)) {
-                let labels = pairs(series.labels);
+                let labels = pairs_of(series.labels);
                 for AggrChunk { min_ms, max_ms, raw } in series.chunks {
                     let raw = raw.expect("raw data answers with raw chunks");
                     let (labels, kind, data) = (labels.clone(), raw.encoding, raw.data.to_vec());
@@ -306,7 +306,7 @@ impl StoreApi {
         let codec = ProstCodec::<(), InfoResponse>::default();
         let answer = grpc.unary(tonic::Request::new(()), path, codec).await;
         let answer = answer.unwrap_or_else(|e| panic!("Info: {e:?}")).into_inner();
-        let sets = answer.label_sets.into_iter().map(|set| pairs(set.labels));
+        let sets = answer.label_sets.into_iter().map(|set| pairs_of(set.labels));
         (answer.component, sets.collect())
     }
 
