@@ -1,8 +1,8 @@
 //! One budget for the memory of a process.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -71,6 +71,8 @@ struct Account {
     requests: AtomicU64,
     queries: AtomicU64,
     resident: AtomicU64,
+    /// Held from the look at what is left until it is taken.
+    taking: Mutex<()>,
     used: Family<UseLabel, Gauge>,
     refused: Family<UseLabel, Counter>,
 }
@@ -207,6 +209,7 @@ impl Account {
     }
 
     fn take(&self, purpose: MemoryUse, bytes: u64) -> Result<(), MemoryFull> {
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_full(bytes) {
             self.refused.get_or_create(&UseLabel { r#use: purpose.name() }).inc();
             return Err(MemoryFull { limit_bytes: self.limit_bytes });
