@@ -98,7 +98,10 @@ impl Bucket {
             }
         };
         let outcome = probed.await;
-        if let Err(error) = self.remove_old_probes(&key).await {
+        // A store that is away is not asked for more than it must be.
+        if outcome.is_ok()
+            && let Err(error) = self.remove_old_probes(&key).await
+        {
             tracing::warn!(%error, "cannot remove old probes, the next start tries again");
         }
         if let Err(error) = self.delete(&key).await {
