@@ -37,7 +37,7 @@ impl ArchiveView {
     fn holes_of(&self, timeline: &Timeline, log: LogKind) -> Vec<Hole<'_>> {
         // The first piece of an archive, and the first one after a gap, follow nothing.
         let begins_anew = matches!(timeline.fork.reason, ForkReason::Start | ForkReason::Gap);
-        let mut before = if begins_anew { None } else { self.before(timeline, log) };
+        let mut before = if begins_anew { None } else { self.before(timeline, log, None) };
         let mut holes = Vec::new();
         for piece in self.timelines.get(&timeline.number).into_iter().flat_map(|own| own.pieces(log)) {
             let follows = (piece.end_position(), piece.seen.wall_ms);
@@ -53,15 +53,22 @@ impl ArchiveView {
         holes
     }
 
-    /// Returns where what is kept before a timeline ends, and when that was last seen.
-    fn before(&self, timeline: &Timeline, log: LogKind) -> Option<(LogPosition, i64)> {
+    /// Returns where what is kept before a timeline ends, and when that was last seen. Where a successor left the
+    /// timeline before that place, it ends there.
+    fn before(
+        &self,
+        timeline: &Timeline,
+        log: LogKind,
+        left: Option<LogPosition>,
+    ) -> Option<(LogPosition, i64)> {
         let fork = timeline.fork.at.and_then(|at| at.of(log))?;
+        let fork = left.map_or(fork, |left| fork.min(left));
         let parent = timeline.fork.parent.and_then(|parent| self.timelines.get(&parent))?;
         let last = parent.pieces(log).iter().rfind(|piece| piece.start_position() < fork);
         let noticed_ms = timeline.fork.noticed.wall_ms;
         match last {
             Some(last) => Some((last.end_position().min(fork), last.seen.wall_ms.min(noticed_ms))),
-            None => self.before(parent, log),
+            None => self.before(parent, log, Some(fork)),
         }
     }
 

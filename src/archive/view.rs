@@ -87,6 +87,15 @@ impl Position {
             LogKind::Wbl => self.wbl,
         }
     }
+
+    /// Returns the position that neither this nor another one is before, in each log.
+    fn earlier(&self, other: &Self) -> Self {
+        let wbl = match (self.wbl, other.wbl) {
+            (Some(own), Some(other)) => Some(own.min(other)),
+            (own, other) => own.or(other),
+        };
+        Self { timeline: self.timeline, wal: self.wal.min(other.wal), wbl }
+    }
 }
 
 impl ArchiveView {
@@ -180,7 +189,8 @@ impl ArchiveView {
             lineage.push((timeline, until));
             // A parent's number is smaller, whatever damaged entries say.
             next = timeline.fork.parent.filter(|parent| *parent < timeline.number);
-            until = timeline.fork.at;
+            // A successor may have left it before it had left its own parent: nothing of it counts then.
+            until = timeline.fork.at.map(|at| until.map_or(at, |until| at.earlier(&until)));
         }
         lineage.reverse();
         lineage

@@ -35,6 +35,8 @@ pub(super) struct Divergence {
     pub(super) at: LogPosition,
     /// Whether other records follow, and not fewer.
     pub(super) rewritten: bool,
+    /// Whether nothing of what was read was ever seen there: this is another log.
+    pub(super) anew: bool,
 }
 
 /// Reads one log.
@@ -185,12 +187,14 @@ impl LogTail {
 
     /// Takes what is there now as the log, and returns where it left what was read.
     pub(super) fn diverge(&mut self, number: u32, listing: Listing) -> Result<Divergence> {
+        let anew = self.watch.segment(number).is_none_or(|old| old.inode == 0);
         let (boundary, rewritten) = match listing.get(&number) {
-            Some(new) => self.compare(number, *new)?,
-            None => (0, false),
+            Some(new) if !anew => self.compare(number, *new)?,
+            _ => (0, anew),
         };
         let same = |n: &u32| self.watch.segment(*n).map(|old| old.inode) == listing.get(n).map(|s| s.inode);
         let fresh = listing.keys().copied().find(|n| *n < number && !same(n));
+        let fresh = if anew { listing.keys().next().copied() } else { fresh };
         let at = match fresh {
             Some(segment) => LogPosition { segment, offset: 0 },
             None => LogPosition { segment: number, offset: boundary },
@@ -200,20 +204,16 @@ impl LogTail {
         self.watch.take(listing, &self.spool)?;
         self.cursor = self.cursor.map(|cursor| cursor.min(at));
         self.end = self.end.map(|end| end.min(at));
-        Ok(Divergence { at, rewritten })
+        Ok(Divergence { at, rewritten, anew })
     }
 
     /// Returns up to where a segment still has the records that were read, and whether others follow.
     fn compare(&self, number: u32, new: Segment) -> Result<(u64, bool)> {
         let Some(old) = self.watch.segment(number) else { return Ok((0, true)) };
         let there = self.watch.open_segment(number, new, &self.spool)?;
-        let kept = if old.inode == 0 {
-            // Only its size is known: what is left of it is taken for what was read.
-            Ok(Arc::clone(&there))
-        } else {
-            self.spool.open_kept(&spool_name(self.watch.log(), number, old.inode))
+        let Ok(kept) = self.spool.open_kept(&spool_name(self.watch.log(), number, old.inode)) else {
+            return Ok((0, true));
         };
-        let Ok(kept) = kept else { return Ok((0, true)) };
         let read = self.cursor.filter(|at| at.segment == number).map_or(old.size, |at| at.offset);
         let limit = read.min(new.size);
         let boundary = common_boundary(&kept, &there, limit)?;
@@ -221,11 +221,15 @@ impl LogTail {
         Ok((boundary, last > boundary))
     }
 
-    /// Begins again at the start of a segment: what was archived of it is not what is there.
-    pub(super) fn rewind(&mut self, segment: u32) {
-        let begin = LogPosition { segment, offset: 0 };
-        self.cursor = self.cursor.map(|cursor| cursor.min(begin));
-        self.end = self.end.map(|end| end.min(begin));
+    /// Begins again at an earlier place: what was archived after it is not what is there.
+    pub(super) fn rewind(&mut self, to: LogPosition) {
+        self.cursor = self.cursor.map(|cursor| cursor.min(to));
+        self.end = self.end.map(|end| end.min(to));
         self.file = None;
+    }
+
+    /// Begins again with the first segment that is there, or will be.
+    pub(super) fn rewind_to_first(&mut self) {
+        self.rewind(LogPosition { segment: self.watch.first_there().unwrap_or(0), offset: 0 });
     }
 }

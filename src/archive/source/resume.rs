@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::tailer::Tailer;
 use super::walk::walk;
-use crate::archive::{Archive, ArchiveError, ArchiveView, Piece, Stamp};
+use crate::archive::{Archive, ArchiveError, ArchiveView, LogPosition, Piece, Stamp};
 use crate::model::{ErrorKind, error_chain};
 
 /// The wall clock was set where it moves so much against another one.
@@ -55,35 +55,63 @@ pub(super) async fn newest_piece(
     }
 }
 
-/// Compares the newest piece of the WAL with the segment that it was read from. Where that holds something else, so
-/// may those before: all that the server has is read again on a new timeline. What is missing or too short is found by
-/// the first look.
-pub(super) fn compare_newest_piece(
-    piece: &Piece,
+/// Compares the end of what is archived with what the server has. Where that holds something else, so may all that
+/// was before: it is read again on a new timeline, as is a log that ends before what is archived of it, which was put in
+/// its place (a restored directory) or begun anew. What is missing is found by the first look.
+pub(super) fn compare_ends(
+    piece: Option<&Piece>,
     tailer: &mut Tailer,
     now: Stamp,
 ) -> Result<(), ArchiveError> {
-    let segment = piece.header().segment;
-    let Some(path) = tailer.wal_path(segment) else { return Ok(()) };
-    let Ok(file) = File::open(&path) else { return Ok(()) };
-    if differs(&file, piece).map_err(|source| ArchiveError::File { path, source })? {
-        tailer.reread(segment, now);
+    if let Some(piece) = piece
+        && let Some(file) = tailer.wal_segment(piece.header().segment)
+    {
+        let segment = piece.header().segment;
+        let path = || std::path::PathBuf::from(format!("wal/{segment:08}"));
+        match compare(&file, piece).map_err(|source| ArchiveError::File { path: path(), source })? {
+            Compared::Same => {}
+            Compared::CutBack(offset) => {
+                tailer.cut_back(LogPosition { segment, offset }, now);
+                return Ok(());
+            }
+            Compared::Other => {
+                tailer.reread(format!("segment {segment} is not the one that is archived"), now);
+                return Ok(());
+            }
+        }
+    }
+    match tailer.cut_log() {
+        Some(log) => tailer.reread(format!("the {log:?} ends before what is archived of it"), now),
+        None => tailer.expect_archived(),
     }
     Ok(())
 }
 
-/// Returns whether a segment has other records where those of a piece were. One that ends before says nothing.
-fn differs(segment: &File, piece: &Piece) -> std::io::Result<bool> {
+/// How a segment compares with the newest piece that was read from it.
+enum Compared {
+    /// It holds the same records.
+    Same,
+    /// It ends in the middle of them.
+    CutBack(u64),
+    /// It holds others, or nothing that tells.
+    Other,
+}
+
+fn compare(segment: &File, piece: &Piece) -> std::io::Result<Compared> {
     let header = piece.header();
-    if segment.metadata()?.len() < header.end {
-        return Ok(false);
-    }
+    let size = segment.metadata()?.len();
     let mut records = piece.records();
     let mut same = true;
-    walk(segment, header.start, header.end, |_, found| {
+    let (at, _) = walk(segment, header.start, header.end.min(size), |_, found| {
         let expected = records.next();
         same = expected.is_some_and(|record| record.end == found.end && record.data == &*found.data);
         same
     })?;
-    Ok(!same || records.next().is_some())
+    let rest = records.next();
+    Ok(match rest {
+        _ if !same => Compared::Other,
+        None => Compared::Same,
+        Some(_) if size < header.end && at > header.start => Compared::CutBack(at),
+        Some(_) => Compared::Other,
+    })
 }

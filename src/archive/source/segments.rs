@@ -50,6 +50,14 @@ impl LogWatch {
         Ok(Self { log, dir, known, first_live: None, gone: false, aside: Listing::new() })
     }
 
+    /// Returns whether the log ends before a place up to which it is archived: it was cut back, or is another one.
+    pub(super) fn ends_before(&self, end: LogPosition) -> bool {
+        match self.known.get(&end.segment) {
+            Some(segment) => segment.size < end.offset,
+            None => self.last().is_some_and(|last| last < end.segment),
+        }
+    }
+
     /// Makes sure that the last archived segment counts as known, even if nothing of it was kept.
     pub(super) fn expect(&mut self, end: LogPosition) {
         let expected = self.known.entry(end.segment).or_insert(Segment { inode: 0, size: 0 });
@@ -83,9 +91,10 @@ impl LogWatch {
         self.first_live
     }
 
-    /// Returns the first segment that the server has now, looked at or not.
+    /// Returns the first segment that is kept or that the server has now, looked at or not.
     pub(super) fn first_there(&self) -> Option<u32> {
-        self.first_live.or_else(|| list_segments(&self.dir).ok()?.keys().next().copied())
+        let seen = self.known.iter().find(|(_, segment)| segment.inode != 0);
+        seen.map(|(number, _)| *number).or_else(|| list_segments(&self.dir).ok()?.keys().next().copied())
     }
 
     /// Returns whether there is no segment any more, although some were known.

@@ -1,14 +1,14 @@
 //! Both logs together: looks, batches of pieces, timelines.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::collect::{Collector, LoggedDelete, SealedPiece, SharedDigests, lock_digests};
 use super::log_tail::{LogTail, Reached};
-use super::segments::{Found, LogWatch};
+use super::segments::{Found, LogWatch, Segment};
 use super::sightings::{Sighting, Sightings};
 use super::spool::Spool;
 use super::waiting::{Waiting, look_at_both};
@@ -99,13 +99,10 @@ impl Tailer {
         digests: SharedDigests,
     ) -> Self {
         let timeline = view.and_then(ArchiveView::newest_timeline);
-        let tail = |mut watch: LogWatch| {
+        let tail = |watch: LogWatch| {
             let log = watch.log();
             let end = timeline.and_then(|timeline| timeline.end.of(log));
             let last = timeline.and_then(|timeline| timeline.pieces(log).last());
-            if let Some(end) = end {
-                watch.expect(end);
-            }
             LogTail::new(watch, Arc::clone(&spool), end, last.map_or(0, |piece| piece.after_ms))
         };
         Self {
@@ -238,21 +235,52 @@ impl Tailer {
         }
     }
 
-    /// Begins again with the first segment that is there: of this one the archive holds something else.
-    pub(super) fn reread(&mut self, segment: u32, now: Stamp) {
-        let first = self.wal.watch.first_there().map_or(segment, |first| first.min(segment));
-        self.wal.rewind(first);
-        self.known_before = self.wal.watch.last().unwrap_or(0);
-        let detail = format!("segment {segment} is not the one that is archived");
+    /// Returns the first log that ends before what is archived of it.
+    pub(super) fn cut_log(&self) -> Option<LogKind> {
+        let cut = |tail: &&LogTail| tail.end().is_some_and(|end| tail.watch.ends_before(end));
+        [&self.wal, &self.wbl].into_iter().find(cut).map(|tail| tail.watch.log())
+    }
+
+    /// Takes what is archived for known, even if nothing of it was kept.
+    pub(super) fn expect_archived(&mut self) {
+        for tail in [&mut self.wal, &mut self.wbl] {
+            if let Some(end) = tail.end() {
+                tail.watch.expect(end);
+            }
+        }
+    }
+
+    /// Goes on from an earlier place of the WAL: the server lost what was archived after it.
+    pub(super) fn cut_back(&mut self, at: LogPosition, now: Stamp) {
+        self.wal.rewind(at);
+        if self.cut_log().is_some() {
+            self.wbl.rewind_to_first();
+        }
+        self.expect_archived();
+        self.known_before = self.wal.watch.last().unwrap_or(at.segment);
+        let detail = format!("the WAL was cut back to {at} while no archiver ran");
+        self.begin_timeline((ForkReason::Repair, EventKind::Repair), now.wall_ms, now, detail);
+    }
+
+    /// Begins again with the first segments that are there: the archive holds something else.
+    pub(super) fn reread(&mut self, detail: String, now: Stamp) {
+        self.rewind();
         self.begin_timeline((ForkReason::Rewritten, EventKind::Rewritten), now.wall_ms, now, detail);
     }
 
-    /// Returns the path of a segment of the WAL, unless another file was kept of it: the looks compare those.
-    pub(super) fn wal_path(&self, segment: u32) -> Option<PathBuf> {
-        let path = self.wal.watch.path(segment);
-        let live = std::fs::metadata(&path).ok()?.ino();
-        let kept = self.wal.watch.segment(segment)?.inode;
-        (kept == 0 || kept == live).then_some(path)
+    fn rewind(&mut self) {
+        self.wal.rewind_to_first();
+        self.wbl.rewind_to_first();
+        self.known_before = self.wal.watch.last().unwrap_or(0);
+    }
+
+    /// Opens a segment of the WAL, unless another file was kept of it: the looks compare those.
+    pub(super) fn wal_segment(&self, number: u32) -> Option<Arc<File>> {
+        let watch = &self.wal.watch;
+        let known = watch.segment(number).unwrap_or(Segment { inode: 0, size: 0 });
+        let live = std::fs::metadata(watch.path(number)).ok().map(|live| live.ino());
+        let same = known.inode == 0 || live.is_none_or(|live| live == known.inode);
+        same.then(|| watch.open_segment(number, known, &self.spool).ok()).flatten()
     }
 
     /// Reads what was seen, up to a bound, into pieces of one timeline.
@@ -402,7 +430,7 @@ impl Tailer {
 
     /// Takes the logs as they are now, on a new timeline that leaves the old one where both are the same.
     fn apply_difference(&mut self, now: Stamp) -> Result<(), ArchiveError> {
-        let mut rewritten = false;
+        let (mut rewritten, mut anew) = (false, false);
         let mut details = Vec::new();
         for tail in [&mut self.wbl, &mut self.wal] {
             let failed = |tail: &LogTail, source| ArchiveError::File { path: tail.watch.path(0), source };
@@ -410,6 +438,7 @@ impl Tailer {
             let Found::Differs(number, listing) = found else { continue };
             let divergence = tail.diverge(number, listing).map_err(|e| failed(tail, e))?;
             rewritten |= divergence.rewritten;
+            anew |= divergence.anew;
             details.push(format!("{:?} after {}", tail.watch.log(), divergence.at));
         }
         self.differs = false;
@@ -419,6 +448,9 @@ impl Tailer {
         }
         self.restart_seen = true;
         self.known_before = self.wal.watch.last().unwrap_or(0);
+        if anew {
+            self.rewind();
+        }
         let kinds = if rewritten {
             (ForkReason::Rewritten, EventKind::Rewritten)
         } else {

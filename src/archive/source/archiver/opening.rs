@@ -12,7 +12,7 @@ use super::window::show_window;
 use super::{Archiver, ArchiverParts, ArchiverSettings, HEARTBEAT_MS, SCAN_MS};
 use crate::archive::source::facts::FactsClient;
 use crate::archive::source::instruments::{Instruments, seconds};
-use crate::archive::source::resume::{check_clock, compare_newest_piece, newest_piece};
+use crate::archive::source::resume::{check_clock, compare_ends, newest_piece};
 use crate::archive::source::scan::KEPT;
 use crate::archive::source::sealed_before::check_goes_on;
 use crate::archive::source::seed::seed;
@@ -187,9 +187,7 @@ impl Opening {
         let begin = move || {
             let (archive, random, spool, digests) = seen;
             let mut tailer = Tailer::new(archive, random, spool, waiting, view.as_ref(), digests);
-            if let Some(piece) = newest_piece {
-                compare_newest_piece(&piece, &mut tailer, now)?;
-            }
+            compare_ends(newest_piece.as_ref(), &mut tailer, now)?;
             if let Some(view) = &view {
                 check_clock(view, &mut tailer, begun, &counted);
             }

@@ -1,4 +1,4 @@
-use super::rig::Rig;
+use super::rig::{Rig, Server};
 use super::*;
 use crate::archive::{ArchiveView, LogPosition, Timeline};
 
@@ -261,6 +261,117 @@ async fn a_log_that_was_removed_and_begun_again_shares_only_what_is_the_same() {
     let at = newest(&view).fork.at.unwrap().wal;
     assert!(at.segment == 0 && at.offset < 200, "the series are the same: {:?}", view.events);
     assert_eq!(rig.archived(&view, LogKind::Wal).await, again.written(LogKind::Wal));
+}
+
+/// Archives three segments of both logs.
+async fn three_segments() -> Rig {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    for segment in 0..3 {
+        server.scrapes(6);
+        server.late_sample();
+        if segment < 2 {
+            server.rotate();
+        }
+    }
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    rig
+}
+
+/// Puts the beginning of a log in its place, without a spool, and a server that goes on from there in a new segment.
+fn brought_back(rig: &Rig, scrapes: usize) -> Server {
+    for entry in std::fs::read_dir(rig.dir.path()).unwrap() {
+        std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
+    let mut again = rig.server();
+    again.scrapes(scrapes);
+    again.crash();
+    again
+}
+
+#[tokio::test]
+async fn a_directory_that_was_brought_back_to_an_earlier_time_is_read_whole() {
+    // The newest segment is shorter than what is archived of that number, or has a smaller number.
+    for (scrapes, rotations) in [(1, 0), (8, 0), (1, 1), (8, 1), (1, 2), (1, 4)] {
+        let rig = Box::pin(three_segments()).await;
+        let mut again = brought_back(&rig, scrapes);
+        let mut opening = rig.opening().await;
+        for rotation in 0..=rotations {
+            again.scrapes(2);
+            again.late_sample();
+            rig.clock.advance_ms(1_000);
+            opening.keep().await.unwrap();
+            if rotation < rotations {
+                again.rotate();
+            }
+        }
+        // What was kept meanwhile counts although the server has truncated it.
+        if rotations > 1 {
+            again.truncate_before(2);
+            rig.clock.advance_ms(1_000);
+            opening.keep().await.unwrap();
+        }
+        let mut archiver = rig.open_at_once(opening).await;
+        rig.turns(&mut archiver, 2).await;
+        again.scrapes(2);
+        again.late_sample();
+        rig.turns(&mut archiver, 2).await;
+        let view = rig.view().await;
+        let what = format!("{scrapes} scrapes, {rotations} rotations: {:?}", view.events);
+        assert_eq!((newest(&view).number, newest(&view).fork.reason), (2, ForkReason::Rewritten), "{what}");
+        for log in [LogKind::Wal, LogKind::Wbl] {
+            assert_eq!(rig.archived(&view, log).await, again.written(log), "{log:?}, {what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_begins_anew_after_the_archiver_is_read_whole() {
+    for with_late in [false, true] {
+        let rig = Box::pin(three_segments()).await;
+        for entry in std::fs::read_dir(rig.dir.path()).unwrap() {
+            std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
+        }
+        let mut archiver = rig.archiver().await;
+        rig.clock.advance_ms(50);
+        archiver.look(archiver.now(), true).await.unwrap();
+        let mut again = rig.server();
+        again.scrapes(1);
+        if with_late {
+            again.late_sample();
+        }
+        rig.turns(&mut archiver, 2).await;
+        again.scrapes(3);
+        again.late_sample();
+        rig.turns(&mut archiver, 2).await;
+        let view = rig.view().await;
+        for log in [LogKind::Wal, LogKind::Wbl] {
+            assert_eq!(rig.archived(&view, log).await, again.written(log), "{log:?}: {:?}", view.events);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_timeline_may_leave_its_parent_before_that_left_its_own() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(5);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    server.crash();
+    rig.turns(&mut archiver, 2).await;
+    assert_eq!(newest(&rig.view().await).fork.reason, ForkReason::Restart);
+    let all = server.written(LogKind::Wal);
+    server.repair(0, 3);
+    server.scrapes(2);
+    rig.turns(&mut archiver, 3).await;
+    let view = rig.view().await;
+    assert_eq!((newest(&view).number, newest(&view).fork.parent), (3, Some(2)), "{:?}", view.events);
+    let mut expected = all[..3].to_vec();
+    expected.extend(server.written(LogKind::Wal)[all.len()..].iter().cloned());
+    assert_eq!(rig.archived(&view, LogKind::Wal).await, expected);
+    assert_eq!(view.holes(LogKind::Wal).len(), 0, "{:?}", view.holes(LogKind::Wal));
 }
 
 #[tokio::test]
