@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::server::newest_segment;
 use crate::restore::scene::check_known;
 use crate::support::{
     ArchiverSetup, Fault, FaultProxy, Load, Python, S3Server, TsdbOptions, TsdbServer, installed, now_ms,
@@ -99,14 +98,7 @@ async fn an_archiver_started_while_the_store_is_away_links_at_once_and_loses_not
     std::fs::remove_dir_all(&spool).unwrap();
     proxy.set(Fault::Refused);
     let mut archiver = setup.launch();
-    let first = newest_segment(server.data_dir());
-    for _ in 0..900 {
-        if !first.exists() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(!first.exists(), "the server drops segments");
+    server.wait_for_truncation().await;
     assert!(archiver.ended().is_none(), "it goes on without a store:\n{}", archiver.process.log_tail());
     let linked = std::fs::read_dir(spool.join("wal")).unwrap().count();
     assert!(linked > 1, "{linked}");

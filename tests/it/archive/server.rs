@@ -1,23 +1,15 @@
 //! A server that is killed, loses the end of its log, restarts, or goes on without an archiver.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::restore::scene::{check_known, without_late};
 use crate::support::{
-    ArchiverSetup, Book, CatalogFiles, Dump, LOAD_METRIC, Load, LocalBucket, TsdbOptions, TsdbServer,
-    assert_code, installed, now_ms, path_text, time_text,
+    ArchiverSetup, CatalogFiles, Dump, LOAD_METRIC, Load, LocalBucket, TsdbOptions, TsdbServer, assert_code,
+    installed, now_ms, path_text, time_text,
 };
 
 fn options() -> TsdbOptions {
     TsdbOptions { block_seconds: None, scrape_itself: true, ..TsdbOptions::default() }
-}
-
-pub(super) fn newest_segment(data: &Path) -> PathBuf {
-    let names = std::fs::read_dir(data.join("wal")).unwrap().map(|e| e.unwrap().path());
-    let segments =
-        names.filter(|p| p.file_name().unwrap().to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
-    segments.max().expect("a server has a segment")
 }
 
 fn reasons(bucket: &LocalBucket) -> Vec<String> {
@@ -46,7 +38,7 @@ async fn a_server_killed_under_load_that_loses_the_end_of_its_log_restores_on_bo
     // The archiver has a flush and more while the server is away, as it would before a machine is up again.
     tokio::time::sleep(Duration::from_millis(1_700)).await;
     // What was not synced is gone after a power cut: the segment ends in the middle of a record.
-    let segment = newest_segment(server.data_dir());
+    let segment = server.newest_segment();
     let length = segment.metadata().unwrap().len();
     std::fs::File::options().write(true).open(&segment).unwrap().set_len(length * 2 / 3 + 5).unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -147,14 +139,7 @@ async fn an_archiver_that_was_away_past_a_checkpoint_records_the_gap_and_refuses
     archiver.stop();
     // No spool as well: as after a move to another disk.
     std::fs::remove_dir_all(server.data_dir().join("perennial-spool")).unwrap();
-    let first = newest_segment(server.data_dir());
-    for _ in 0..900 {
-        if !first.exists() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(!first.exists(), "the server drops segments");
+    server.wait_for_truncation().await;
     let away_ms = now_ms() - 5_000;
     let archiver = setup.start().await;
     archiver.catch_up().await;
@@ -196,8 +181,11 @@ async fn a_restored_directory_lives_on_and_is_archived_on_a_timeline_of_its_own(
     archiver.stop();
     server.stop();
     let before = tempfile::tempdir().unwrap();
-    setup.restore().as_of(first_ms, &before.path().join("data"));
-    let expected = Dump::of(&before.path().join("data"));
+    let before = before.path().join("data");
+    setup.restore().as_of(first_ms, &before);
+    let expected = Dump::of(&before);
+    let brought_back = TsdbServer::opened(&before).await.samples().await;
+    check_known(&first_book, &brought_back, first_ms, "the time to go back to");
 
     let data = server.data_dir().to_owned();
     std::fs::rename(&data, data.with_file_name("broken")).unwrap();
@@ -218,18 +206,6 @@ async fn a_restored_directory_lives_on_and_is_archived_on_a_timeline_of_its_own(
     expected.assert_same(&Dump::of(&first), "the time before, after a restore went on");
     setup.restore().as_of(second_ms, &second);
     let restored = TsdbServer::opened(&second).await.samples().await;
-    let book = one_life(first_book, first_ms, second_book);
-    check_known(&book, &restored, second_ms, "a life after a restore");
+    check_known(&second_book.after(&brought_back), &restored, second_ms, "a life after a restore");
     assert!(reasons(&bucket).len() > 1, "{:?}", reasons(&bucket));
-}
-
-/// Returns the book of a server that was brought back to a time and then went on.
-fn one_life(mut first: Book, back_to_ms: i64, second: Book) -> Book {
-    first.batches.retain(|batch| batch.begun_ms <= back_to_ms);
-    // What was under way then may have been written or not.
-    for batch in &mut first.batches {
-        batch.acknowledged_ms = batch.acknowledged_ms.filter(|at| *at <= back_to_ms - 50);
-    }
-    first.batches.extend(second.batches);
-    first
 }

@@ -56,6 +56,17 @@ impl Book {
         self.collect(metric, |batch| batch.begun_ms <= time_ms)
     }
 
+    /// Returns the book of a server that already held samples when the first request of this book was sent.
+    pub(crate) fn after(mut self, held: &SampleSet) -> Self {
+        let rows = |(labels, samples): (&LabelPairs, &Vec<(i64, u64)>)| {
+            let labels = labels.clone();
+            samples.iter().map(move |(time, bits)| (labels.clone(), *time, *bits)).collect::<Vec<_>>()
+        };
+        let samples = held.series.iter().flat_map(rows).collect();
+        self.batches.insert(0, Batch { begun_ms: i64::MIN, acknowledged_ms: Some(i64::MIN), samples });
+        self
+    }
+
     fn collect(&self, metric: &str, wanted: impl Fn(&Batch) -> bool) -> SampleSet {
         let mut rows: Vec<&(LabelPairs, i64, u64)> =
             self.batches.iter().filter(|b| wanted(b)).flat_map(|b| &b.samples).collect();

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,6 +13,7 @@ use super::{Answer, Process, RemoteRead, RemoteWrite, SampleSet, client, files_b
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+const TRUNCATION_LIMIT: Duration = Duration::from_secs(180);
 
 /// Out-of-order samples are taken this far back.
 pub(crate) const LATE_WINDOW: &str = "30m";
@@ -157,6 +158,23 @@ impl TsdbServer {
         // Blocks that overlap are legal, and the server merges them.
         let told: Vec<&str> = told.filter(|line| !line.contains("verlapping blocks")).collect();
         assert!(told.is_empty(), "{}: the server complains:\n{}", self.data.display(), told.join("\n"));
+    }
+
+    /// Returns the segment of its WAL that it writes to.
+    pub(crate) fn newest_segment(&self) -> PathBuf {
+        let names = std::fs::read_dir(self.data.join("wal")).unwrap().map(|e| e.unwrap().path());
+        let is_segment =
+            |path: &PathBuf| path.file_name().unwrap().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
+        names.filter(is_segment).max().expect("a server has a segment")
+    }
+
+    /// Waits until it has deleted the segment that it writes to now: with short blocks that takes four of them.
+    pub(crate) async fn wait_for_truncation(&self) {
+        let (segment, asked) = (self.newest_segment(), Instant::now());
+        while segment.exists() {
+            assert!(asked.elapsed() < TRUNCATION_LIMIT, "the server drops no segment:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Waits until it has written a block, which a minute and a half is enough for.
