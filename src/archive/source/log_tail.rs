@@ -221,6 +221,21 @@ impl LogTail {
         Ok((boundary, last > boundary))
     }
 
+    /// Goes on from the end of the last segment that was read, where that is the same file and shorter now. Returns that
+    /// place.
+    pub(super) fn cut_back(&mut self) -> Result<Option<LogPosition>> {
+        let Some(end) = self.end.filter(|end| self.watch.ends_before(*end)) else { return Ok(None) };
+        let Some(segment) = self.watch.segment(end.segment).filter(|_| self.watch.was_kept(end.segment))
+        else {
+            return Ok(None);
+        };
+        let kept = self.spool.open_kept(&spool_name(self.watch.log(), end.segment, segment.inode))?;
+        let (offset, _) = walk(&kept, 0, segment.size, |_, _| true)?;
+        let at = LogPosition { segment: end.segment, offset };
+        self.rewind(at);
+        Ok(Some(at))
+    }
+
     /// Begins again at an earlier place: what was archived after it is not what is there.
     pub(super) fn rewind(&mut self, to: LogPosition) {
         self.cursor = self.cursor.map(|cursor| cursor.min(to));

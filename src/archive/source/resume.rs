@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::tailer::Tailer;
 use super::walk::walk;
-use crate::archive::{Archive, ArchiveError, ArchiveView, LogPosition, Piece, Stamp};
+use crate::archive::{Archive, ArchiveError, ArchiveView, Piece, Stamp};
 use crate::model::{ErrorKind, error_chain};
 
 /// The wall clock was set where it moves so much against another one.
@@ -55,63 +55,45 @@ pub(super) async fn newest_piece(
     }
 }
 
-/// Compares the end of what is archived with what the server has. Where that holds something else, so may all that
-/// was before: it is read again on a new timeline, as is a log that ends before what is archived of it, which was put in
-/// its place (a restored directory) or begun anew. What is missing is found by the first look.
+/// Compares the ends of what is archived with what the server has. A log that lost its end goes on from there. One that
+/// holds something else, or ends before without being the one that was read (a restored directory, or one that was begun
+/// anew), is read again from its first segment, on a new timeline. What is missing is found by the first look.
 pub(super) fn compare_ends(
     piece: Option<&Piece>,
     tailer: &mut Tailer,
     now: Stamp,
 ) -> Result<(), ArchiveError> {
-    if let Some(piece) = piece
-        && let Some(file) = tailer.wal_segment(piece.header().segment)
-    {
-        let segment = piece.header().segment;
-        let path = || std::path::PathBuf::from(format!("wal/{segment:08}"));
-        match compare(&file, piece).map_err(|source| ArchiveError::File { path: path(), source })? {
-            Compared::Same => {}
-            Compared::CutBack(offset) => {
-                tailer.cut_back(LogPosition { segment, offset }, now);
-                return Ok(());
-            }
-            Compared::Other => {
-                tailer.reread(format!("segment {segment} is not the one that is archived"), now);
-                return Ok(());
-            }
+    let path = tailer.wal_folder();
+    let failed = |source| ArchiveError::File { path: path.clone(), source };
+    let lost_its_end = tailer.cut_back(now).map_err(failed)?;
+    let other = match (tailer.cut_log(), piece) {
+        (Some(log), _) => Some(format!("the {log:?} ends before what is archived of it")),
+        (None, Some(piece)) if !lost_its_end => {
+            let segment = piece.header().segment;
+            let differs = tailer.wal_segment(segment).map(|file| differs(&file, piece)).transpose();
+            differs
+                .map_err(failed)?
+                .unwrap_or(false)
+                .then(|| format!("segment {segment} is not the one that is archived"))
         }
-    }
-    match tailer.cut_log() {
-        Some(log) => tailer.reread(format!("the {log:?} ends before what is archived of it"), now),
+        (None, _) => None,
+    };
+    match other {
+        Some(detail) => tailer.reread(detail, now),
         None => tailer.expect_archived(),
     }
     Ok(())
 }
 
-/// How a segment compares with the newest piece that was read from it.
-enum Compared {
-    /// It holds the same records.
-    Same,
-    /// It ends in the middle of them.
-    CutBack(u64),
-    /// It holds others, or nothing that tells.
-    Other,
-}
-
-fn compare(segment: &File, piece: &Piece) -> std::io::Result<Compared> {
+/// Returns whether a segment has not all records of the newest piece, which was read from it.
+fn differs(segment: &File, piece: &Piece) -> std::io::Result<bool> {
     let header = piece.header();
-    let size = segment.metadata()?.len();
     let mut records = piece.records();
     let mut same = true;
-    let (at, _) = walk(segment, header.start, header.end.min(size), |_, found| {
+    walk(segment, header.start, header.end, |_, found| {
         let expected = records.next();
         same = expected.is_some_and(|record| record.end == found.end && record.data == &*found.data);
         same
     })?;
-    let rest = records.next();
-    Ok(match rest {
-        _ if !same => Compared::Other,
-        None => Compared::Same,
-        Some(_) if size < header.end && at > header.start => Compared::CutBack(at),
-        Some(_) => Compared::Other,
-    })
+    Ok(!same || records.next().is_some())
 }

@@ -37,6 +37,8 @@ pub(super) struct LogWatch {
     dir: PathBuf,
     /// What was seen, and what is kept of it although the server has deleted it.
     known: Listing,
+    /// What an earlier archiver kept.
+    kept_before: Listing,
     first_live: Option<u32>,
     gone: bool,
     /// What differs from what is known, kept until it is taken.
@@ -47,7 +49,8 @@ impl LogWatch {
     /// Begins with the segments that an earlier archiver kept.
     pub(super) fn open(log: LogKind, data_dir: &Path, spool: &Spool) -> Result<Self> {
         let (dir, known) = (data_dir.join(folder(log)), kept_segments(log, spool)?);
-        Ok(Self { log, dir, known, first_live: None, gone: false, aside: Listing::new() })
+        let kept_before = known.clone();
+        Ok(Self { log, dir, known, kept_before, first_live: None, gone: false, aside: Listing::new() })
     }
 
     /// Returns whether the log ends before a place up to which it is archived: it was cut back, or is another one.
@@ -56,6 +59,12 @@ impl LogWatch {
             Some(segment) => segment.size < end.offset,
             None => self.last().is_some_and(|last| last < end.segment),
         }
+    }
+
+    /// Returns whether a segment is the file that an earlier archiver read.
+    pub(super) fn was_kept(&self, number: u32) -> bool {
+        let inode = |listing: &Listing| listing.get(&number).map(|segment| segment.inode);
+        inode(&self.kept_before).is_some_and(|before| inode(&self.known) == Some(before))
     }
 
     /// Makes sure that the last archived segment counts as known, even if nothing of it was kept.

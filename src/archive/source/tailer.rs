@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::collect::{Collector, LoggedDelete, SealedPiece, SharedDigests, lock_digests};
@@ -250,16 +251,20 @@ impl Tailer {
         }
     }
 
-    /// Goes on from an earlier place of the WAL: the server lost what was archived after it.
-    pub(super) fn cut_back(&mut self, at: LogPosition, now: Stamp) {
-        self.wal.rewind(at);
-        if self.cut_log().is_some() {
-            self.wbl.rewind_to_first();
+    /// Goes on from where the logs end now, where a machine lost the end of what was archived of them. Returns whether
+    /// that was so.
+    pub(super) fn cut_back(&mut self, now: Stamp) -> io::Result<bool> {
+        let mut details = Vec::new();
+        for tail in [&mut self.wal, &mut self.wbl] {
+            details.extend(tail.cut_back()?.map(|at| format!("{:?} after {at}", tail.watch.log())));
         }
-        self.expect_archived();
-        self.known_before = self.wal.watch.last().unwrap_or(at.segment);
-        let detail = format!("the WAL was cut back to {at} while no archiver ran");
+        if details.is_empty() {
+            return Ok(false);
+        }
+        self.known_before = self.wal.watch.last().unwrap_or(0);
+        let detail = format!("the server lost the end of its log: {}", details.join(", "));
         self.begin_timeline((ForkReason::Repair, EventKind::Repair), now.wall_ms, now, detail);
+        Ok(true)
     }
 
     /// Begins again with the first segments that are there: the archive holds something else.
@@ -272,6 +277,10 @@ impl Tailer {
         self.wal.rewind_to_first();
         self.wbl.rewind_to_first();
         self.known_before = self.wal.watch.last().unwrap_or(0);
+    }
+
+    pub(super) fn wal_folder(&self) -> PathBuf {
+        self.wal.watch.folder().to_owned()
     }
 
     /// Opens a segment of the WAL, unless another file was kept of it: the looks compare those.

@@ -114,7 +114,9 @@ async fn a_lost_tail_stays_on_the_old_timeline() {
     expected.extend(server.written(LogKind::Wal)[all.len()..].iter().cloned());
     assert_eq!(rig.archived(&view, LogKind::Wal).await, expected);
     assert_eq!(rig.archived_to(&view, LogKind::Wal, &view.timelines[&1].end).await, all);
-    assert_eq!(view.timelines[&2].fork.reason, ForkReason::Repair);
+    let fork = &view.timelines[&2].fork;
+    assert_eq!(fork.reason, ForkReason::Repair);
+    assert!(fork.at.unwrap().wal.offset > 0, "what is left is not read again");
 }
 
 #[tokio::test]
