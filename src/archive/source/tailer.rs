@@ -1,15 +1,14 @@
 //! Both logs together: looks, batches of pieces, timelines.
 
+mod start;
+
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::collect::{Collector, LoggedDelete, SealedPiece, SharedDigests, lock_digests};
 use super::log_tail::{LogTail, Reached};
-use super::segments::{Found, LogWatch, Segment};
+use super::segments::{Found, LogWatch};
 use super::sightings::{Sighting, Sightings};
 use super::spool::Spool;
 use super::waiting::{Waiting, look_at_both};
@@ -236,60 +235,10 @@ impl Tailer {
         }
     }
 
-    /// Returns the first log that ends before what is archived of it.
-    pub(super) fn cut_log(&self) -> Option<LogKind> {
-        let cut = |tail: &&LogTail| tail.end().is_some_and(|end| tail.watch.ends_before(end));
-        [&self.wal, &self.wbl].into_iter().find(cut).map(|tail| tail.watch.log())
-    }
-
-    /// Takes what is archived for known, even if nothing of it was kept.
-    pub(super) fn expect_archived(&mut self) {
-        for tail in [&mut self.wal, &mut self.wbl] {
-            if let Some(end) = tail.end() {
-                tail.watch.expect(end);
-            }
-        }
-    }
-
-    /// Goes on from where the logs end now, where a machine lost the end of what was archived of them. Returns whether
-    /// that was so.
-    pub(super) fn cut_back(&mut self, now: Stamp) -> io::Result<bool> {
-        let mut details = Vec::new();
-        for tail in [&mut self.wal, &mut self.wbl] {
-            details.extend(tail.cut_back()?.map(|at| format!("{:?} after {at}", tail.watch.log())));
-        }
-        if details.is_empty() {
-            return Ok(false);
-        }
-        self.known_before = self.wal.watch.last().unwrap_or(0);
-        let detail = format!("the server lost the end of its log: {}", details.join(", "));
-        self.begin_timeline((ForkReason::Repair, EventKind::Repair), now.wall_ms, now, detail);
-        Ok(true)
-    }
-
-    /// Begins again with the first segments that are there: the archive holds something else.
-    pub(super) fn reread(&mut self, detail: String, now: Stamp) {
-        self.rewind();
-        self.begin_timeline((ForkReason::Rewritten, EventKind::Rewritten), now.wall_ms, now, detail);
-    }
-
     fn rewind(&mut self) {
         self.wal.rewind_to_first();
         self.wbl.rewind_to_first();
         self.known_before = self.wal.watch.last().unwrap_or(0);
-    }
-
-    pub(super) fn wal_folder(&self) -> PathBuf {
-        self.wal.watch.folder().to_owned()
-    }
-
-    /// Opens a segment of the WAL, unless another file was kept of it: the looks compare those.
-    pub(super) fn wal_segment(&self, number: u32) -> Option<Arc<File>> {
-        let watch = &self.wal.watch;
-        let known = watch.segment(number).unwrap_or(Segment { inode: 0, size: 0 });
-        let live = std::fs::metadata(watch.path(number)).ok().map(|live| live.ino());
-        let same = known.inode == 0 || live.is_none_or(|live| live == known.inode);
-        same.then(|| watch.open_segment(number, known, &self.spool).ok()).flatten()
     }
 
     /// Reads what was seen, up to a bound, into pieces of one timeline.
