@@ -203,7 +203,8 @@ impl DeadEpochs {
         Ok(decode_object(&bytes).map_err(|error| error.of_object(&key))?.header)
     }
 
-    /// Ends an epoch behind its last entry, unless somebody did already. Nothing is returned where it is released.
+    /// Ends an epoch behind its last entry, unless somebody did already. Nothing is returned where it is released, or
+    /// its writer lives.
     ///
     /// # Errors
     /// The store's failure, or an object that does not read.
@@ -232,7 +233,31 @@ impl DeadEpochs {
             external_labels: newest.external_labels,
             by: newest.by,
         };
-        Ok(if self.is_released(&seal).await? { None } else { Some(seal) })
+        Ok(self.ends(&seal).await?.then_some(seal))
+    }
+
+    /// Returns whether a seal ends an epoch that is not released. A put may take long: where the seal landed, the writer
+    /// may have written, released and deleted an entry meanwhile. It deletes none without a later one, so before a seal
+    /// that ends an epoch there is an entry, and none behind it. One that does not is taken away again.
+    async fn ends(&self, seal: &Seal) -> Result<bool, LogError> {
+        match self.header(seal.epoch, seal.seq + 1).await {
+            Ok(behind) if behind.kind == ObjectKind::Released => return Ok(false),
+            Ok(_) => {}
+            Err(LogError::ObjectMissing { .. }) => {
+                let before = ObjectKey::LogEntry { epoch: seal.epoch, seq: seal.seq.saturating_sub(1) };
+                if self.bucket.head(&before).await?.is_some() {
+                    return Ok(true);
+                }
+                // Whoever released it deletes its entries next.
+                if self.is_released(seal).await? {
+                    return Ok(false);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        tracing::info!(epoch = %seal.epoch, seal = seal.seq, "a seal landed late, its writer lives");
+        delete_entries(&self.bucket, seal.epoch, [seal.seq]).await?;
+        Ok(false)
     }
 
     /// Returns whether the mark is there.

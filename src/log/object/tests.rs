@@ -272,6 +272,31 @@ async fn a_seal_goes_behind_entries_that_no_listing_showed_and_one_that_lands_la
 }
 
 #[tokio::test]
+async fn a_seal_that_lands_where_the_writer_had_been_ends_nothing() {
+    for written in [3, 4, 9] {
+        let world = World::new();
+        let mut log = world.log();
+        append_one(&mut log, 1).await.unwrap();
+        append_one(&mut log, 2).await.unwrap();
+        let stale = world.newest(log.epoch()).await;
+        for ts_ms in 3..=written {
+            append_one(&mut log, ts_ms).await.unwrap();
+        }
+        // Blocks hold all but the last entry, and those are deleted; the sealer still goes by the second.
+        log.start_segment();
+        append_one(&mut log, written + 1).await.unwrap();
+        let gone = log.release(log.epoch(), written.cast_unsigned()).await.unwrap().unwrap();
+        delete_entries(&world.bucket(), log.epoch(), gone).await.unwrap();
+        assert_eq!(world.others("b").seal(stale).await.unwrap(), None, "{written}");
+        append_one(&mut log, written + 2).await.unwrap();
+        let seal = world.others("b").seal(world.newest(log.epoch()).await).await.unwrap().unwrap();
+        let times = world.times(log.epoch(), seal.released + 1..seal.seq).await;
+        assert_eq!(times, [written + 1, written + 2], "{written}");
+        assert!(!world.keys().await.iter().any(|key| key.ends_with(&format!("{:020}", 3))), "{written}");
+    }
+}
+
+#[tokio::test]
 async fn a_seal_whose_reply_is_lost_is_still_ours() {
     let world = World::new();
     let mut log = world.log();

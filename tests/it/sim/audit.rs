@@ -77,15 +77,15 @@ impl Auditor {
         Ok(())
     }
 
-    /// Checks that nothing but the mark follows a seal. A put that lands late may bring back an entry that was deleted;
-    /// that one is garbage again.
+    /// Checks that nothing but the mark follows a seal. A put that lands late may bring back an entry that was deleted,
+    /// or be a seal in its place: that one is garbage, for blocks hold what came before it.
     async fn check_epoch(&self, epoch: Ulid, seqs: &[u64]) -> Result<(), String> {
         let mut sealed = None;
         for seq in seqs {
             let path = Path::from(ObjectKey::LogEntry { epoch, seq: *seq }.to_string());
             let bytes = self.store.contents().get(&path).await.unwrap().bytes().await.unwrap();
             match (kind_of(&bytes), sealed) {
-                (SEAL, None) => sealed = Some(*seq),
+                (SEAL, None) if !self.store.was_deleted(&path) => sealed = Some(*seq),
                 (MARK, _) | (_, None) => {}
                 (_, Some(seal)) => return Err(format!("number {seq} follows the seal {seal}")),
             }
