@@ -7,7 +7,7 @@ mod made;
 mod model;
 mod read;
 mod sql;
-mod wire;
+pub(crate) mod wire;
 
 use std::time::Duration;
 

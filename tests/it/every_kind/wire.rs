@@ -11,63 +11,63 @@ const V1: &str = "application/x-protobuf";
 const V2: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(super) struct Span {
+pub(crate) struct Span {
     #[prost(sint32, tag = "1")]
-    pub(super) offset: i32,
+    pub(crate) offset: i32,
     #[prost(uint32, tag = "2")]
-    pub(super) length: u32,
+    pub(crate) length: u32,
 }
 
 /// A native histogram; both versions of remote write and remote read number its fields alike.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub(super) struct Histogram {
+pub(crate) struct Histogram {
     #[prost(uint64, optional, tag = "1")]
-    pub(super) count_int: Option<u64>,
+    pub(crate) count_int: Option<u64>,
     #[prost(fixed64, optional, tag = "2")]
-    pub(super) count_float: Option<u64>,
+    pub(crate) count_float: Option<u64>,
     #[prost(fixed64, tag = "3")]
-    pub(super) sum: u64,
+    pub(crate) sum: u64,
     #[prost(sint32, tag = "4")]
-    pub(super) schema: i32,
+    pub(crate) schema: i32,
     #[prost(fixed64, tag = "5")]
-    pub(super) zero_threshold: u64,
+    pub(crate) zero_threshold: u64,
     #[prost(uint64, optional, tag = "6")]
-    pub(super) zero_count_int: Option<u64>,
+    pub(crate) zero_count_int: Option<u64>,
     #[prost(fixed64, optional, tag = "7")]
-    pub(super) zero_count_float: Option<u64>,
+    pub(crate) zero_count_float: Option<u64>,
     #[prost(message, repeated, tag = "8")]
-    pub(super) negative_spans: Vec<Span>,
+    pub(crate) negative_spans: Vec<Span>,
     #[prost(sint64, repeated, tag = "9")]
-    pub(super) negative_deltas: Vec<i64>,
+    pub(crate) negative_deltas: Vec<i64>,
     #[prost(fixed64, repeated, tag = "10")]
-    pub(super) negative_counts: Vec<u64>,
+    pub(crate) negative_counts: Vec<u64>,
     #[prost(message, repeated, tag = "11")]
-    pub(super) positive_spans: Vec<Span>,
+    pub(crate) positive_spans: Vec<Span>,
     #[prost(sint64, repeated, tag = "12")]
-    pub(super) positive_deltas: Vec<i64>,
+    pub(crate) positive_deltas: Vec<i64>,
     #[prost(fixed64, repeated, tag = "13")]
-    pub(super) positive_counts: Vec<u64>,
+    pub(crate) positive_counts: Vec<u64>,
     /// 0 unknown, 1 reset, 2 no reset, 3 gauge.
     #[prost(int32, tag = "14")]
-    pub(super) reset_hint: i32,
+    pub(crate) reset_hint: i32,
     #[prost(int64, tag = "15")]
-    pub(super) ts_ms: i64,
+    pub(crate) ts_ms: i64,
     #[prost(fixed64, repeated, tag = "16")]
-    pub(super) custom_values: Vec<u64>,
+    pub(crate) custom_values: Vec<u64>,
     /// 2.0 alone has it.
     #[prost(int64, tag = "17")]
-    pub(super) start_ms: i64,
+    pub(crate) start_ms: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     #[prost(fixed64, tag = "1")]
-    pub(super) bits: u64,
+    pub(crate) bits: u64,
     #[prost(int64, tag = "2")]
-    pub(super) ts_ms: i64,
+    pub(crate) ts_ms: i64,
     /// 2.0 alone has it.
     #[prost(int64, tag = "3")]
-    pub(super) start_ms: i64,
+    pub(crate) start_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -155,39 +155,39 @@ struct WriteV2 {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Exemplar {
-    pub(super) ts_ms: i64,
-    pub(super) labels: LabelPairs,
-    pub(super) bits: u64,
+pub(crate) struct Exemplar {
+    pub(crate) ts_ms: i64,
+    pub(crate) labels: LabelPairs,
+    pub(crate) bits: u64,
 }
 
 /// What is said about a family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Metadata {
+pub(crate) struct Metadata {
     /// The number that both versions have.
-    pub(super) kind: i32,
-    pub(super) help: String,
-    pub(super) unit: String,
+    pub(crate) kind: i32,
+    pub(crate) help: String,
+    pub(crate) unit: String,
 }
 
 /// A series with all it may have.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FullSeries {
-    pub(super) labels: LabelPairs,
-    pub(super) samples: Vec<Sample>,
-    pub(super) histograms: Vec<Histogram>,
-    pub(super) exemplars: Vec<Exemplar>,
+pub(crate) struct FullSeries {
+    pub(crate) labels: LabelPairs,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) histograms: Vec<Histogram>,
+    pub(crate) exemplars: Vec<Exemplar>,
     /// Of the family with the name of the series.
-    pub(super) metadata: Option<Metadata>,
+    pub(crate) metadata: Option<Metadata>,
 }
 
 impl FullSeries {
-    pub(super) fn family(&self) -> &str {
+    pub(crate) fn family(&self) -> &str {
         &self.labels.iter().find(|(name, _)| name == "__name__").unwrap().1
     }
 
     /// Returns it as 1.0 can say it: without start timestamps.
-    pub(super) fn without_starts(&self) -> Self {
+    pub(crate) fn without_starts(&self) -> Self {
         let mut plain = self.clone();
         plain.samples.iter_mut().for_each(|sample| sample.start_ms = 0);
         plain.histograms.iter_mut().for_each(|histogram| histogram.start_ms = 0);
@@ -250,11 +250,16 @@ fn encode_v2(request: &[FullSeries]) -> Vec<u8> {
 }
 
 /// Sends a request in version 1.0 or 2.0.
-pub(super) async fn send(
+pub(crate) async fn send(
     remote: &RemoteWrite,
     request: &[FullSeries],
     v2: bool,
 ) -> Result<Ack, reqwest::Error> {
-    let (body, kind) = if v2 { (encode_v2(request), V2) } else { (encode_v1(request), V1) };
-    remote.send_body(compress(&body), kind).await
+    let (body, content_type) = encode(request, v2);
+    remote.send_body(compress(&body), content_type).await
+}
+
+/// Returns the body of a request, not compressed, and its content type.
+pub(crate) fn encode(request: &[FullSeries], v2: bool) -> (Vec<u8>, &'static str) {
+    if v2 { (encode_v2(request), V2) } else { (encode_v1(request), V1) }
 }

@@ -15,6 +15,7 @@ use tower::ServiceExt;
 
 use super::disk::SimDisk;
 use super::gate::Gate;
+use super::histogram;
 use super::model::Receivers;
 use super::store::{LIST_LAG_MS, Link, SimStore};
 use super::world::World;
@@ -284,7 +285,7 @@ impl Node {
             if refreshed == Some(None) {
                 return None;
             }
-            match read_all(&serving.selector, &tenant).await {
+            match read_all(&world, &serving.selector, &tenant).await {
                 Ok(series) => Some(NodeRead { series, refreshed: refreshed.flatten() }),
                 Err(reason) => {
                     world.note(&name, format_args!("a read fails: {reason}"));
@@ -296,7 +297,7 @@ impl Node {
     }
 }
 
-async fn read_all(selector: &Selector, tenant: &TenantId) -> Result<SeriesRead, String> {
+async fn read_all(world: &World, selector: &Selector, tenant: &TenantId) -> Result<SeriesRead, String> {
     let all = |_: &Labels| Some(Vec::new());
     let selected = selector.select(tenant, TimeRange::ALL, &all, Grouping::Merged).await;
     let mut found: BTreeMap<Labels, Vec<Sample>> = BTreeMap::new();
@@ -304,8 +305,15 @@ async fn read_all(selector: &Selector, tenant: &TenantId) -> Result<SeriesRead, 
         let wanted: Vec<usize> = (0..selection.len()).collect();
         let read = selection.read(&wanted).await.map_err(|e| error_chain(&e))?;
         for (labels, data) in selection.labels().zip(read) {
-            if found.insert(labels.clone(), data.samples).is_some() {
-                return Err(format!("series {labels:?} is there twice"));
+            let mut samples = data.samples;
+            for one in &data.histograms {
+                match histogram::number(one) {
+                    Ok(sample) => samples.push(sample),
+                    Err(reason) => world.violate(format_args!("{labels:?}: {reason}")),
+                }
+            }
+            if found.insert(labels.clone(), samples).is_some() {
+                world.violate(format_args!("series {labels:?} is there twice"));
             }
         }
     }

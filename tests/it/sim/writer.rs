@@ -5,9 +5,11 @@ use std::sync::Arc;
 use tokio::time::sleep;
 
 use super::cluster::Cluster;
+use super::histogram;
+use crate::every_kind::wire::{self, FullSeries};
 use perennial::model::{Labels, STALE_MARKER_BITS, Sample, TenantId};
 use perennial::runtime::Shutdown;
-use perennial::wire::remote_write::{Protocol, SeriesToSend, encode_request};
+use perennial::wire::remote_write::Protocol;
 use perennial::wire::snappy;
 
 /// How often a request is sent at most.
@@ -54,11 +56,13 @@ impl Writer {
     ) -> bool {
         let (world, receiver) = (&cluster.world, &cluster.receivers[to]);
         sleep(world.millis(1, 30)).await;
-        let series: Vec<_> = batch.iter().map(|(labels, samples)| SeriesToSend { labels, samples }).collect();
-        let body = snappy::encode(&encode_request(protocol, &series)).unwrap();
+        let request: Vec<FullSeries> =
+            batch.iter().map(|(labels, samples)| to_send(labels, samples)).collect();
+        let (body, content_type) = wire::encode(&request, protocol == Protocol::V2);
+        let body = snappy::encode(&body).unwrap();
         let Some(serving) = receiver.serving() else { return false };
         cluster.model().send(&self.tenant, serving.bit, batch);
-        let mut status = receiver.write(&serving, &self.tenant, protocol.content_type(), body).await;
+        let mut status = receiver.write(&serving, &self.tenant, content_type, body).await;
         if world.chance(2) {
             // The receiver has answered; nobody hears it.
             status = None;
@@ -82,12 +86,13 @@ impl Writer {
         let world = &cluster.world;
         let mut batch: Vec<(Labels, Vec<Sample>)> = Vec::new();
         for _ in 0..=world.below(3) {
-            let labels = self.labels(world.below(5));
+            let labels = self.labels(world.below(8));
             if batch.iter().any(|(known, _)| *known == labels) {
                 continue;
             }
-            let samples = (0..=world.below(4)).map(|_| self.sample(cluster, protocol));
-            batch.push((labels, samples.collect()));
+            let histograms = histogram::is_of_histograms(&labels);
+            let samples = (0..=world.below(4)).map(|_| self.sample(cluster, protocol, histograms)).collect();
+            batch.push((labels, samples));
         }
         batch
     }
@@ -95,12 +100,13 @@ impl Writer {
     /// Some series are shared by the writers of a tenant, the others are its own.
     fn labels(&self, series: u64) -> Labels {
         let number = series.to_string();
-        let job = if series < 2 { "shared".to_owned() } else { format!("writer-{}", self.number) };
-        let pairs = [("__name__", if series.is_multiple_of(2) { "a" } else { "b" }), ("job", job.as_str())];
+        let job = if series < 3 { "shared".to_owned() } else { format!("writer-{}", self.number) };
+        let name = ["a", "b", histogram::METRIC][usize::try_from(series % 3).unwrap()];
+        let pairs = [("__name__", name), ("job", job.as_str())];
         Labels::from_pairs(pairs.into_iter().chain([("series", number.as_str())])).unwrap()
     }
 
-    fn sample(&self, cluster: &Cluster, protocol: Protocol) -> Sample {
+    fn sample(&self, cluster: &Cluster, protocol: Protocol, histogram: bool) -> Sample {
         let world = &cluster.world;
         let now_ms = world.true_ms() / 1_000 * 1_000;
         let age_ms = match world.below(20) {
@@ -110,6 +116,7 @@ impl Writer {
         };
         let ts_ms = now_ms - i64::try_from(age_ms).unwrap() * 1_000;
         let value = match world.below(10) {
+            _ if histogram => (1 + world.below(histogram::NUMBER_MAX)) as f64,
             0 => f64::from_bits(STALE_MARKER_BITS),
             1 => f64::from_bits(0x7ff8_0000_0000_0000 | world.below(1 << 20)),
             2 => -0.0,
@@ -120,4 +127,15 @@ impl Writer {
         let start_ms = if started { ts_ms - i64::try_from(world.below(100_000)).unwrap() - 1 } else { 0 };
         Sample { ts_ms, value, start_ms }
     }
+}
+
+fn to_send(labels: &Labels, samples: &[Sample]) -> FullSeries {
+    let labels_sent = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let float = |s: &Sample| wire::Sample { bits: s.value.to_bits(), ts_ms: s.ts_ms, start_ms: s.start_ms };
+    let (samples, histograms) = if histogram::is_of_histograms(labels) {
+        (Vec::new(), samples.iter().map(histogram::to_send).collect())
+    } else {
+        (samples.iter().map(float).collect(), Vec::new())
+    };
+    FullSeries { labels: labels_sent, samples, histograms, ..FullSeries::default() }
 }
