@@ -77,12 +77,17 @@ impl PieceBuilder {
         self.header.end = end;
     }
 
-    /// Notes that all records so far were there at a time.
+    /// Notes that at a time all records so far were there, and no more. Of the looks that found the same the first and
+    /// the last are kept.
     pub fn mark(&mut self, wall_ms: i64) {
-        match self.header.marks.last() {
-            Some(Mark(end, _)) if *end == self.header.end => {}
-            _ if self.records.is_empty() => {}
-            _ => self.header.marks.push(Mark(self.header.end, wall_ms)),
+        if self.records.is_empty() {
+            return;
+        }
+        let (end, marks) = (self.header.end, &mut self.header.marks);
+        match marks.as_mut_slice() {
+            [.., Mark(at, last_ms)] if *at == end && wall_ms <= *last_ms => {}
+            [.., Mark(before, _), Mark(at, last_ms)] if (*before, *at) == (end, end) => *last_ms = wall_ms,
+            _ => marks.push(Mark(end, wall_ms)),
         }
     }
 

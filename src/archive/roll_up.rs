@@ -163,6 +163,10 @@ impl RollUp<'_> {
             PieceBuilder::new(first.timeline, first.log, first.start_position(), first.after_ms);
         for (_, entry) in group {
             let piece = self.archive.read_piece(entry).await?;
+            // The look before a piece is the last that found no more than the piece before it.
+            if let Some(looked_ms) = entry.looked_before_ms() {
+                builder.mark(looked_ms);
+            }
             let mut marks = piece.header().marks.iter().peekable();
             for record in piece.records() {
                 builder.push(record.end, record.data);

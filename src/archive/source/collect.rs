@@ -109,7 +109,7 @@ impl Collector {
         }
     }
 
-    /// Notes that all records so far were there at a time.
+    /// Notes that at a time all records so far were there, and no more.
     pub(super) fn mark(&mut self, seen: Stamp) {
         if let Some(open) = &mut self.open {
             open.builder.mark(seen.wall_ms);

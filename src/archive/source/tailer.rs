@@ -329,6 +329,10 @@ impl Tailer {
                 break;
             }
             self.sightings.done();
+            if let Some(until) = self.sightings.read_until() {
+                wal.mark(until);
+                wbl.mark(until);
+            }
             self.note_quiet();
         }
         if let Some(seen) = last {

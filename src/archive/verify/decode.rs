@@ -242,7 +242,7 @@ fn check_piece(key: &ObjectKey, piece: &Piece, entry: &PieceEntry, decoded: &mut
     {
         decoded.add(key, "it holds another part of the log than its entry says");
     }
-    let ordered = marks.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    let ordered = marks.windows(2).all(|pair| pair[0].0 <= pair[1].0);
     if !ordered || marks.last().is_none_or(|mark| mark.0 != *end) {
         decoded.add(key, "its marks do not lead to its end");
     }

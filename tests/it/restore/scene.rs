@@ -13,8 +13,7 @@ use crate::support::{
 /// A scrape is written this long after the time that it is stamped with, at the latest.
 pub(crate) const SCRAPE_SLACK_MS: i64 = 2_000;
 
-/// The archiver looks at the log at least this often, also on a busy machine. Late samples do not tell when they came:
-/// they count as written somewhere between two looks (decision 0012).
+/// The archiver looks at the log at least this often, also on a busy machine.
 const LOOK_SLACK_MS: i64 = 1_500;
 
 /// An acknowledged sample may miss a restore to the very moment, by the time that a look at the log takes.
@@ -131,7 +130,7 @@ impl Scene {
 /// Checks the samples of the load against the book: all that the server had acknowledged are there, none of later.
 pub(crate) fn check_known(book: &Book, restored: &SampleSet, time_ms: i64, what: &str) {
     for (metric, slack_ms) in [(LOAD_METRIC, 0), (LATE_METRIC, LOOK_SLACK_MS)] {
-        let known = book.acknowledged_by(metric, time_ms - slack_ms.max(ACKNOWLEDGE_SLACK_MS));
+        let known = book.acknowledged_by(metric, time_ms - ACKNOWLEDGE_SLACK_MS);
         let possible = book.begun_by(metric, time_ms + slack_ms);
         for (labels, samples) in &known.series {
             let held: std::collections::BTreeMap<i64, u64> =

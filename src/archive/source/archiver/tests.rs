@@ -219,6 +219,41 @@ async fn records_as_of(rig: &Rig, at_ms: i64) -> (u32, usize) {
     (found.position.timeline, records.len())
 }
 
+#[tokio::test]
+async fn a_late_sample_came_after_the_last_look_that_did_not_find_it() {
+    let rig = Rig::new();
+    let mut server = rig.server();
+    server.scrapes(2);
+    let mut archiver = rig.archiver().await;
+    rig.turns(&mut archiver, 2).await;
+    let mut moments = Vec::new();
+    for late in 1..=30 {
+        let before_ms = rig.clock.now_ms() - 1;
+        server.late_sample();
+        rig.look(&mut archiver).await;
+        moments.extend([(before_ms, late - 1), (rig.clock.now_ms(), late)]);
+        // Nothing comes for less than a second; now and then what there is gets stored meanwhile.
+        if late % 3 == 0 {
+            rig.turns(&mut archiver, 1).await;
+        }
+        for _ in 0..16 {
+            rig.look(&mut archiver).await;
+        }
+    }
+    rig.turns(&mut archiver, 2).await;
+    for rolled in [false, true] {
+        if rolled {
+            rolled_up(&rig).await;
+        }
+        let view = rig.view().await;
+        for (at_ms, expected) in &moments {
+            let found = rig.archive().resolve(&view, Target::AsOf(*at_ms), None).await.unwrap();
+            let records = rig.archived_to(&view, LogKind::Wbl, &found.position).await;
+            assert_eq!(records.len(), *expected, "{at_ms}, rolled up: {rolled}");
+        }
+    }
+}
+
 async fn rolled_up(rig: &Rig) {
     let (archive, cpu, random) = (rig.archive(), Cpu::start(1).unwrap(), random_from_seed(9));
     let now_ms = rig.clock.now_ms() + 24 * HOUR_MS;
