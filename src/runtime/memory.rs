@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
 
 use super::{Metrics, Shutdown};
 
@@ -38,6 +39,11 @@ const ACCOUNTED_PERCENT: u64 = 25;
 
 /// How often the resident memory is read.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Above this share of the budget it is read again before more is taken, where the last look is older than this: on a
+/// busy machine the looks come late.
+const LOOK_AGAIN_PERCENT: u64 = 60;
+const LOOK_AGE_MAX: Duration = Duration::from_millis(10);
 
 /// What memory is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +77,8 @@ struct Account {
     requests: AtomicU64,
     queries: AtomicU64,
     resident: AtomicU64,
-    /// Held from the look at what is left until it is taken.
-    taking: Mutex<()>,
+    /// When the resident memory was read; held from the look at what is left until it is taken.
+    looked: Mutex<Option<Instant>>,
     used: Family<UseLabel, Gauge>,
     refused: Family<UseLabel, Counter>,
 }
@@ -155,7 +161,7 @@ impl Memory {
     pub async fn watch(self, shutdown: Shutdown) {
         loop {
             let account = &self.0;
-            account.resident.store(resident_bytes().unwrap_or(0), Ordering::Relaxed);
+            account.look(&mut account.looked());
             let counted = [
                 ("heads", &account.heads),
                 ("requests", &account.requests),
@@ -188,6 +194,15 @@ impl Account {
         self.limit_bytes / 100 * percent
     }
 
+    fn looked(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, looked: &mut Option<Instant>) {
+        self.resident.store(resident_bytes().unwrap_or(0), Ordering::Relaxed);
+        *looked = Some(Instant::now());
+    }
+
     fn building(&self) -> u64 {
         self.heads.load(Ordering::Relaxed).saturating_mul(BUILDING_PERCENT) / 100
     }
@@ -202,14 +217,21 @@ impl Account {
             return false;
         }
         let (accounted, full) = (self.accounted(), self.share(FULL_PERCENT));
-        let resident = self.resident.load(Ordering::Relaxed);
+        // What requests have taken may not be resident yet.
+        let resident =
+            self.resident.load(Ordering::Relaxed).saturating_add(self.requests.load(Ordering::Relaxed));
         let more = more.saturating_add(self.building());
         accounted.saturating_add(more) > full
             || (resident.saturating_add(more) > full && accounted > self.share(ACCOUNTED_PERCENT))
     }
 
     fn take(&self, purpose: MemoryUse, bytes: u64) -> Result<(), MemoryFull> {
-        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looked = self.looked();
+        let near =
+            self.limit_bytes > 0 && self.resident.load(Ordering::Relaxed) > self.share(LOOK_AGAIN_PERCENT);
+        if near && looked.is_some_and(|at| at.elapsed() >= LOOK_AGE_MAX) {
+            self.look(&mut looked);
+        }
         if self.is_full(bytes) {
             self.refused.get_or_create(&UseLabel { r#use: purpose.name() }).inc();
             return Err(MemoryFull { limit_bytes: self.limit_bytes });

@@ -73,6 +73,32 @@ fn what_is_resident_counts_only_while_much_of_it_is_accounted_for() {
 }
 
 #[test]
+fn requests_that_are_not_resident_yet_leave_that_much_less_for_others() {
+    let memory = memory(1_000);
+    memory.set_heads(300);
+    memory.0.resident.store(700, Ordering::Relaxed);
+    let held = [(); 2].map(|()| memory.reserve(MemoryUse::Requests, 50).unwrap());
+    assert!(memory.reserve(MemoryUse::Requests, 50).is_err());
+    drop(held);
+    assert!(memory.reserve(MemoryUse::Requests, 50).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_resident_is_read_again_where_little_is_left_and_the_last_look_is_old() {
+    let memory = memory(1_000);
+    let shutdown = Shutdown::new();
+    let watching = tokio::spawn(memory.clone().watch(shutdown.clone()));
+    tokio::time::sleep(LOOK_INTERVAL / 2).await;
+    // This process has more than the budget: any look says so.
+    memory.set_heads(300);
+    memory.0.resident.store(601, Ordering::Relaxed);
+    assert!(memory.reserve(MemoryUse::Requests, 10).is_err());
+    assert!(memory.0.resident.load(Ordering::Relaxed) > 1_000);
+    shutdown.start();
+    watching.await.unwrap();
+}
+
+#[test]
 fn without_a_limit_nothing_is_refused_and_nothing_is_cut() {
     let memory = Memory::unlimited();
     memory.set_heads(u64::MAX / 2);
