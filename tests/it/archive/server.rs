@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::restore::scene::{check_known, without_late};
 use crate::support::{
     Archiver, ArchiverSetup, CatalogFiles, Dump, LOAD_METRIC, Load, LocalBucket, TsdbOptions, TsdbServer,
@@ -170,11 +172,13 @@ async fn first_whole_moment(setup: &ArchiverSetup, archiver: &Archiver) -> i64 {
     loop {
         let now_ms = now_ms();
         archiver.catch_up().await;
-        let plan = setup.restore().json("plan", &["--as-of", &time_text(now_ms), "--to", path_text(&to)]);
-        if plan["missing"].as_array().is_some_and(Vec::is_empty) {
+        let wanted = ["--as-of", &time_text(now_ms), "--to", path_text(&to), "--output", "json"];
+        let output = setup.restore().output("plan", &wanted);
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        if output.status.success() && plan["missing"].as_array().is_some_and(Vec::is_empty) {
             return now_ms;
         }
-        assert!(begun.elapsed() < BASE_LIMIT, "no base after the gap: {plan}");
+        assert!(begun.elapsed() < BASE_LIMIT, "no base after the gap: {output:?}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

@@ -184,12 +184,15 @@ impl Archiver {
             loop {
                 let success = self.metric(&own("last_success_timestamp_seconds")).await;
                 let lag = self.metric(&own("lag_seconds")).await;
-                if success > asked_s && (lag == 0.0 || success - lag > asked_s) {
+                // Without a base nothing can be restored.
+                let window_start = self.metric(&own("recoverable_window_start_timestamp_seconds")).await;
+                let archived = success > asked_s && (lag == 0.0 || success - lag > asked_s);
+                if archived && window_start > 0.0 {
                     break;
                 }
                 assert!(
                     start.elapsed() < CATCH_UP_LIMIT,
-                    "{source}: last success {success}, lag {lag}, asked at {asked_s}:\n{}",
+                    "{source}: last success {success}, lag {lag}, window {window_start}, asked at {asked_s}:\n{}",
                     self.process.log_tail()
                 );
                 tokio::time::sleep(Duration::from_millis(100)).await;
