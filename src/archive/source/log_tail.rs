@@ -202,8 +202,7 @@ impl LogTail {
         self.file = None;
         self.watch.forget_from(at.segment, &listing, &self.spool)?;
         self.watch.take(listing, &self.spool)?;
-        self.cursor = self.cursor.map(|cursor| cursor.min(at));
-        self.end = self.end.map(|end| end.min(at));
+        self.rewind(at);
         Ok(Divergence { at, rewritten, anew })
     }
 

@@ -238,7 +238,6 @@ impl Tailer {
     fn rewind(&mut self) {
         self.wal.rewind_to_first();
         self.wbl.rewind_to_first();
-        self.known_before = self.wal.watch.last().unwrap_or(0);
     }
 
     /// Reads what was seen, up to a bound, into pieces of one timeline.

@@ -47,6 +47,7 @@ impl Tailer {
     /// Begins again with the first segments that are there: the archive holds something else.
     pub(in crate::archive::source) fn reread(&mut self, detail: String, now: Stamp) {
         self.rewind();
+        self.known_before = self.wal.watch.last().unwrap_or(0);
         self.begin_timeline((ForkReason::Rewritten, EventKind::Rewritten), now.wall_ms, now, detail);
     }
 

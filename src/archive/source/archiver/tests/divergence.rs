@@ -281,11 +281,16 @@ async fn three_segments() -> Rig {
     rig
 }
 
-/// Puts the beginning of a log in its place, without a spool, and a server that goes on from there in a new segment.
-fn brought_back(rig: &Rig, scrapes: usize) -> Server {
+/// Removes all that is in the data directory, the spool as well.
+fn remove_all(rig: &Rig) {
     for entry in std::fs::read_dir(rig.dir.path()).unwrap() {
         std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
     }
+}
+
+/// Puts the beginning of a log in its place, without a spool, and a server that goes on from there in a new segment.
+fn brought_back(rig: &Rig, scrapes: usize) -> Server {
+    remove_all(rig);
     let mut again = rig.server();
     again.scrapes(scrapes);
     again.crash();
@@ -332,9 +337,7 @@ async fn a_directory_that_was_brought_back_to_an_earlier_time_is_read_whole() {
 async fn a_log_that_begins_anew_after_the_archiver_is_read_whole() {
     for with_late in [false, true] {
         let rig = Box::pin(three_segments()).await;
-        for entry in std::fs::read_dir(rig.dir.path()).unwrap() {
-            std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
-        }
+        remove_all(&rig);
         let mut archiver = rig.archiver().await;
         rig.clock.advance_ms(50);
         archiver.look(archiver.now(), true).await.unwrap();
