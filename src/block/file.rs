@@ -21,6 +21,8 @@ use crate::model::{BlockKind, Labels, METRIC_NAME, TimeRange};
 /// A row group ends with about this many rows: series with few samples must not make label columns, of which every
 /// find reads dictionaries and pages, huge.
 pub(super) const ROW_GROUP_ROWS: usize = 1 << 17;
+/// A row group ends with the batch that reaches this many bytes: it is in memory until it ends.
+const ROW_GROUP_BYTES: usize = 48 << 20;
 
 /// Returns the label columns of a file: `__name__` first, then the list as given.
 ///
@@ -46,6 +48,8 @@ pub(super) struct BlockFile<'a, W: Write + Send> {
     places: HashMap<String, usize>,
     used: Vec<bool>,
     out: ArrowWriter<W>,
+    /// Memory that the row group takes, as of its last batch.
+    group_bytes: usize,
     previous: Option<Labels>,
     pub(super) stats: BlockStats,
 }
@@ -71,6 +75,7 @@ impl<'a, W: Write + Send> BlockFile<'a, W> {
             used: vec![false; columns.len()],
             columns,
             out,
+            group_bytes: 0,
             previous: None,
             stats: BlockStats::default(),
         })
@@ -108,16 +113,19 @@ impl<'a, W: Write + Send> BlockFile<'a, W> {
     }
 
     /// Returns whether the row group is full with the rows of it that wait in a batch.
-    pub(super) fn is_full_of_rows(&self, waiting: usize) -> bool {
-        self.out.in_progress_rows() + waiting >= ROW_GROUP_ROWS
+    pub(super) fn is_full(&self, waiting: usize) -> bool {
+        self.out.in_progress_rows() + waiting >= ROW_GROUP_ROWS || self.group_bytes >= ROW_GROUP_BYTES
     }
 
     pub(super) fn write(&mut self, batch: Result<RecordBatch, ArrowError>) -> Result<(), BlockError> {
         let batch = batch.map_err(|e| BlockError::Write(e.into()))?;
-        self.out.write(&batch).map_err(BlockError::Write)
+        self.out.write(&batch).map_err(BlockError::Write)?;
+        self.group_bytes = self.out.memory_size();
+        Ok(())
     }
 
     pub(super) fn end_row_group(&mut self) -> Result<(), BlockError> {
+        self.group_bytes = 0;
         self.out.flush().map_err(BlockError::Write)
     }
 

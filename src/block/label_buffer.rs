@@ -9,6 +9,11 @@ use arrow::error::ArrowError;
 use super::lists::LabelMaps;
 use crate::model::Labels;
 
+/// Rows are handed to the Parquet writer in batches of at most this many rows.
+const BATCH_ROWS: usize = 1 << 13;
+/// A batch ends with the row that reaches this many bytes of labels.
+const BATCH_LABEL_BYTES: usize = 4 << 20;
+
 /// A series' labels, sorted into the columns of the file.
 #[derive(Debug)]
 pub(super) struct SplitLabels<'a> {
@@ -17,6 +22,8 @@ pub(super) struct SplitLabels<'a> {
     pub(super) columns: Vec<Option<&'a str>>,
     /// The labels without a column.
     rest: Vec<(&'a str, &'a str)>,
+    /// Bytes of all labels.
+    bytes: usize,
 }
 
 impl<'a> SplitLabels<'a> {
@@ -27,6 +34,7 @@ impl<'a> SplitLabels<'a> {
             series_hash: labels.series_hash() as i64,
             columns: vec![None; places.len()],
             rest: Vec::new(),
+            bytes: labels.as_bytes().len(),
         };
         for (name, value) in labels {
             match places.get(name) {
@@ -43,6 +51,7 @@ pub(super) struct LabelBuffer {
     series: Vec<i64>,
     labels: Vec<StringBuilder>,
     rest: LabelMaps,
+    bytes: usize,
 }
 
 impl LabelBuffer {
@@ -51,11 +60,17 @@ impl LabelBuffer {
             series: Vec::new(),
             labels: (0..label_columns).map(|_| StringBuilder::new()).collect(),
             rest: LabelMaps::new(),
+            bytes: 0,
         }
     }
 
     pub(super) fn rows(&self) -> usize {
         self.series.len()
+    }
+
+    /// Returns whether the rows gathered so far are enough for a batch.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows() >= BATCH_ROWS || self.bytes >= BATCH_LABEL_BYTES
     }
 
     pub(super) fn push(&mut self, labels: &SplitLabels<'_>) {
@@ -64,6 +79,7 @@ impl LabelBuffer {
             column.append_option(*value);
         }
         self.rest.push_row(&labels.rest);
+        self.bytes += labels.bytes;
     }
 
     /// Returns the columns in the order of the file.

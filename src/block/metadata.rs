@@ -13,9 +13,11 @@ use super::meta::{BlockMeta, BlockSpec, BlockStats};
 use super::parts::{Fetching, Part};
 use super::reader::BlockReader;
 use super::schema::{base_properties, timestamp};
-use super::writer::BATCH_ROWS;
 use crate::model::{BlockKind, Metadata, MetadataEntry, MetricType, TimeRange};
 use crate::runtime::Cpu;
+
+/// Rows are written and read in batches of at most this many.
+const BATCH_ROWS: usize = 1 << 13;
 
 #[cfg(test)]
 pub(super) mod tests;

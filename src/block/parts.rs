@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::{RowSelection, RowSelectionPolicy, RowSelector};
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 use parquet::errors::ParquetError;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,10 @@ use super::error::BlockError;
 use super::fetch::{Held, Use, fetch};
 use super::reader::{BlockReader, OpenBlock, gave_up};
 use crate::model::{Matcher, TimeRange};
+
+/// A batch takes about so many bytes of the file's columns at most, before compression. What decodes it copies them a
+/// few times, on each compute thread.
+pub(super) const BATCH_BYTES_MAX: u64 = 4 << 20;
 
 /// Rows and columns of one row group that are to be decoded.
 #[derive(Debug)]
@@ -96,12 +100,24 @@ impl OpenBlock {
     /// Returns a decoder of some columns and rows of one row group; it has no bytes yet.
     fn decoder(&self, part: &Part) -> Result<ParquetPushDecoder, ParquetError> {
         let mask = ProjectionMask::roots(self.parquet.parquet_schema(), part.columns.iter().copied());
+        let columns = self.row_group(part.group).columns().iter().enumerate();
+        let columns = columns.filter(|(leaf, _)| mask.leaf_included(*leaf));
+        let bytes: u64 = columns.map(|(_, column)| column.uncompressed_size().unsigned_abs()).sum();
+        let (group_rows, mut batch_rows) = (self.group_rows(part.group), part.batch_rows);
+        // By default rows between close ones that are chosen are decoded, too, and dropped.
+        let mut policy = RowSelectionPolicy::default();
+        if bytes > BATCH_BYTES_MAX {
+            let rows_max = BATCH_BYTES_MAX.saturating_mul(u64::from(group_rows)) / bytes;
+            batch_rows = batch_rows.min(rows_max as usize);
+            policy = RowSelectionPolicy::Selectors;
+        }
         let builder = ParquetPushDecoderBuilder::new_with_metadata(self.parquet.clone())
             .with_row_groups(vec![part.group])
             .with_projection(mask)
-            .with_batch_size(part.batch_rows.max(1));
+            .with_row_selection_policy(policy)
+            .with_batch_size(batch_rows.max(1));
         match &part.rows {
-            Some(rows) => builder.with_row_selection(select_rows(rows, self.group_rows(part.group))).build(),
+            Some(rows) => builder.with_row_selection(select_rows(rows, group_rows)).build(),
             None => builder.build(),
         }
     }

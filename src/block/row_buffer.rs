@@ -15,6 +15,9 @@ use super::row::{RowSummary, summarize};
 use super::schema;
 use crate::model::{Sample, is_stale};
 
+/// Rows are handed to the Parquet writer in batches of about this many samples; more leaves the processor's cache.
+const BATCH_SAMPLES: usize = 1 << 16;
+
 /// The columns of the rows gathered so far.
 pub(super) struct RowBuffer {
     schema: SchemaRef,
@@ -57,8 +60,9 @@ impl RowBuffer {
         self.labels.rows()
     }
 
-    pub(super) fn samples(&self) -> usize {
-        self.ts.elements.len()
+    /// Returns whether the rows gathered so far are enough for a batch.
+    pub(super) fn is_full(&self) -> bool {
+        self.labels.is_full() || self.ts.elements.len() >= BATCH_SAMPLES
     }
 
     /// Appends one row and returns its statistics. `samples` holds at least one sample.

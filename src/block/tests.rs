@@ -10,6 +10,7 @@ use crate::model::*;
 use crate::runtime::{Cpu, random_from_seed};
 
 mod golden;
+mod long_labels;
 mod lookup;
 mod pruning;
 mod round_trip;

@@ -16,10 +16,6 @@ use crate::model::BlockKind;
 pub(super) const ROW_GROUP_SAMPLES: u64 = 4_000_000;
 /// A row group ends within a series that reaches this many samples.
 const ROW_GROUP_SAMPLES_MAX: u64 = 2 * ROW_GROUP_SAMPLES;
-/// Rows are handed to the Parquet writer in batches of about this many samples; more leaves the processor's cache.
-const BATCH_SAMPLES: usize = 1 << 16;
-/// Rows are handed to the Parquet writer in batches of at most this many rows.
-pub(super) const BATCH_ROWS: usize = 1 << 13;
 
 /// Writes one block of float samples and returns what it holds.
 ///
@@ -70,14 +66,14 @@ impl<'a, W: Write + Send> BlockWriter<'a, W> {
             self.file.stats.rows += 1;
             self.file.stats.stale += summary.stale as u64;
             self.group_samples += row.len() as u64;
-            if self.batch.samples() >= BATCH_SAMPLES || self.batch.rows() >= BATCH_ROWS {
+            if self.batch.is_full() {
                 self.write_batch()?;
             }
             if self.group_samples >= ROW_GROUP_SAMPLES_MAX {
                 self.end_row_group()?;
             }
         }
-        if self.group_samples >= ROW_GROUP_SAMPLES || self.file.is_full_of_rows(self.batch.rows()) {
+        if self.group_samples >= ROW_GROUP_SAMPLES || self.file.is_full(self.batch.rows()) {
             self.end_row_group()?;
         }
         self.file.count(run.labels.metric_name(), first.ts_ms, last.ts_ms, run.samples.len() as u64);

@@ -14,7 +14,6 @@ use crate::block::label_buffer::{LabelBuffer, SplitLabels};
 use crate::block::lists::LabelMaps;
 use crate::block::meta::{BlockSpec, BlockStats};
 use crate::block::schema::LabelForm;
-use crate::block::writer::BATCH_ROWS;
 use crate::model::{BlockKind, Exemplar, Labels};
 
 /// Writes one block of exemplars and returns what it holds.
@@ -40,10 +39,10 @@ pub fn write_exemplars<W: Write + Send>(
         check_times(&labels, exemplars.iter().map(|e| e.ts_ms), spec.range, false)?;
         for exemplar in &exemplars {
             batch.push(&split, exemplar);
-            if batch.labels.rows() >= BATCH_ROWS {
+            if batch.labels.is_full() {
                 let full = std::mem::replace(&mut batch, ExemplarBuffer::new(label_columns));
                 file.write(full.finish(SchemaRef::clone(&schema)))?;
-                if file.is_full_of_rows(0) {
+                if file.is_full(0) {
                     file.end_row_group()?;
                 }
             }

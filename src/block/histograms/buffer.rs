@@ -17,6 +17,9 @@ use crate::block::lists::{Lists, NestedLists};
 use crate::block::schema::{ST, TS};
 use crate::model::{HistogramSample, NativeHistogram, is_stale};
 
+/// Rows are handed to the Parquet writer in batches of about this many samples and bucket counts.
+const BATCH_ELEMENTS: usize = 1 << 18;
+
 /// The bucket counts of one side.
 struct SideLists {
     first: Lists<Int64Type>,
@@ -112,6 +115,11 @@ impl HistogramBuffer {
 
     pub(super) fn rows(&self) -> usize {
         self.labels.rows()
+    }
+
+    /// Returns whether the rows gathered so far are enough for a batch.
+    pub(super) fn is_full(&self) -> bool {
+        self.labels.is_full() || self.elements() >= BATCH_ELEMENTS
     }
 
     /// Returns how many samples and bucket counts there are.

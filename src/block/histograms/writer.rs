@@ -10,13 +10,10 @@ use crate::block::error::BlockError;
 use crate::block::file::{BlockFile, check_times, file_columns};
 use crate::block::meta::{BlockSpec, BlockStats};
 use crate::block::schema::LabelForm;
-use crate::block::writer::BATCH_ROWS;
 use crate::model::BlockKind;
 
 /// A row group ends with the row that reaches this many samples and bucket counts.
 const ROW_GROUP_ELEMENTS: usize = 16_000_000;
-/// Rows are handed to the Parquet writer in batches of about this many samples and bucket counts.
-const BATCH_ELEMENTS: usize = 1 << 18;
 
 /// Writes one block of native histograms and returns what it holds.
 ///
@@ -61,11 +58,11 @@ impl<W: Write + Send> HistogramWriter<'_, W> {
         for row in split_rows(&run.histograms) {
             self.file.stats.stale += self.batch.push(&labels, &row) as u64;
             self.file.stats.rows += 1;
-            if self.batch.elements() >= BATCH_ELEMENTS || self.batch.rows() >= BATCH_ROWS {
+            if self.batch.is_full() {
                 self.write_batch()?;
             }
             let elements = self.group_elements + self.batch.elements();
-            if elements >= ROW_GROUP_ELEMENTS || self.file.is_full_of_rows(self.batch.rows()) {
+            if elements >= ROW_GROUP_ELEMENTS || self.file.is_full(self.batch.rows()) {
                 self.write_batch()?;
                 self.group_elements = 0;
                 self.file.end_row_group()?;
