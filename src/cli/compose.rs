@@ -288,7 +288,7 @@ impl WriteSide {
         let cutting = cutter.run(commands.clone(), timing, queue, stop_cutting.clone());
         let Room { memory, growth } = settings.2.clone();
         tokio::spawn(growth.watch(commands.clone(), stop_cutting.clone()));
-        tokio::spawn(requests.relieve(memory, Arc::clone(&heads), stop_cutting.clone()));
+        tokio::spawn(requests.relieve(memory, stop_cutting.clone()));
         let endpoint = WriteEndpoint::new(
             settings,
             heads,

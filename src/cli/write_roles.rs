@@ -114,6 +114,7 @@ impl Running {
         }
         let (hand_over, on_commit) = hand_over(view.clone(), args);
         let (heads, local, memory) = (Heads::new(), LocalBlocks::new(), base.memory(&args.memory));
+        memory.count_heads(Arc::<Heads>::clone(&heads));
         let parts = WriteParts {
             common: &args.common,
             ingest: &args.ingest,

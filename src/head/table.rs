@@ -11,6 +11,11 @@ use crate::model::Labels;
 /// metric, and the state of its samples.
 const SERIES_BYTES: usize = 64;
 
+/// Returns what an allocation of so many bytes takes: allocators round sizes up, to a quarter of a power of two in ours.
+fn allocated_bytes(bytes: usize) -> usize {
+    bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(8))
+}
+
 /// The series of one head: numbers by label bytes, and label sets by number.
 #[derive(Debug, Default)]
 pub(super) struct SeriesTable {
@@ -48,7 +53,7 @@ impl SeriesTable {
                 self.by_metric.insert(labels.metric_name().into(), vec![series]);
             }
         }
-        self.label_bytes += labels.as_bytes().len();
+        self.label_bytes += allocated_bytes(labels.as_bytes().len());
         self.labels.push(labels.clone());
         series
     }

@@ -10,12 +10,12 @@ use super::commit::Commands;
 use super::cut::CutterRequests;
 use crate::head::Heads;
 use crate::model::ErrorKind;
-use crate::runtime::{Memory, Metrics, Shutdown};
+use crate::runtime::{HoldsMemory, Memory, Metrics, Shutdown};
 use crate::select::LocalBlocks;
 
 /// How often sizes are looked at; the bounds are passed by what comes in within this time.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-const HEADS_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const PRESSURE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The pause after a cut for memory's sake; it doubles while cuts free too little.
 const RELIEF_PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -120,30 +120,28 @@ impl Growth {
     }
 }
 
+impl HoldsMemory for Heads {
+    fn held_bytes(&self) -> u64 {
+        self.bytes() as u64
+    }
+}
+
 impl CutterRequests {
-    /// Reports the heads' size to the memory budget and cuts them when it runs short, until shutdown.
-    pub async fn relieve(self, memory: Memory, heads: Arc<Heads>, shutdown: Shutdown) {
-        let (mut pause, report) = (RELIEF_PAUSE_FIRST, || memory.set_heads(heads.bytes() as u64));
+    /// Cuts heads when memory runs short, until shutdown.
+    pub async fn relieve(self, memory: Memory, shutdown: Shutdown) {
+        let mut pause = RELIEF_PAUSE_FIRST;
         while !shutdown.started() {
-            report();
-            let mut wait = HEADS_LOOK_INTERVAL;
+            let mut wait = PRESSURE_LOOK_INTERVAL;
             if memory.wants_a_cut() {
                 tracing::info!(
-                    head_bytes = heads.bytes(),
+                    head_bytes = memory.head_bytes(),
                     limit_bytes = memory.limit_bytes(),
                     "cutting early, memory runs short"
                 );
-                let cut = self.cut();
-                tokio::pin!(cut);
-                // A cut may wait for the bucket, while the heads go on growing.
-                loop {
-                    tokio::select! {
-                        () = shutdown.wait() => return,
-                        _ = &mut cut => break,
-                        () = tokio::time::sleep(HEADS_LOOK_INTERVAL) => report(),
-                    }
+                tokio::select! {
+                    () = shutdown.wait() => return,
+                    _ = self.cut() => {}
                 }
-                report();
                 pause = if memory.wants_a_cut() {
                     (pause * 2).min(RELIEF_PAUSE_LAST)
                 } else {

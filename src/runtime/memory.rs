@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -19,14 +19,17 @@ mod tests;
 /// The share of the machine's or the cgroup's memory that is the budget where no flag says otherwise.
 const DEFAULT_PERCENT: u64 = 75;
 
-/// Above this share of the budget nothing new is taken in.
-const FULL_PERCENT: u64 = 95;
+/// Above this share of the budget no more is written: senders try again.
+const WRITES_FULL_PERCENT: u64 = 85;
+
+/// Above this share of the budget nothing more is read: queries are not tried again, so writes leave them some.
+const QUERIES_FULL_PERCENT: u64 = 95;
 
 /// Heads above this share are cut.
 const HEADS_PERCENT: u64 = 50;
 
 /// Above this share of the budget, all counted, heads are cut where that can help.
-const PRESSURE_PERCENT: u64 = 85;
+const PRESSURE_PERCENT: u64 = 75;
 
 /// Heads below this share free too little to be cut for it.
 const HEADS_WORTH_PERCENT: u64 = 10;
@@ -37,13 +40,16 @@ const BUILDING_PERCENT: u64 = 50;
 /// What is resident counts as full only while this share is accounted for: the rest is the allocator's to reuse.
 const ACCOUNTED_PERCENT: u64 = 25;
 
-/// How often the resident memory is read.
+/// How often what is held and what is resident is looked at; no more is taken by an older look, which on a busy machine
+/// may come late.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Above this share of the budget it is read again before more is taken, where the last look is older than this: on a
-/// busy machine the looks come late.
-const LOOK_AGAIN_PERCENT: u64 = 60;
-const LOOK_AGE_MAX: Duration = Duration::from_millis(10);
+/// Above this share of the budget no more is taken by a look that is older than this.
+const NEAR_PERCENT: u64 = 60;
+const NEAR_LOOK_AGE_MAX: Duration = Duration::from_millis(10);
+
+/// How long a query waits for others, and for a cut, to give memory back.
+const RELIEF_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What memory is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +58,12 @@ pub enum MemoryUse {
     Requests,
     /// Queries and their answers.
     Queries,
+}
+
+/// What holds memory without reserving it.
+pub trait HoldsMemory: std::fmt::Debug + Send + Sync {
+    /// Returns about how many bytes it holds.
+    fn held_bytes(&self) -> u64;
 }
 
 /// No memory is left within the budget.
@@ -73,11 +85,14 @@ struct UseLabel {
 struct Account {
     /// 0 for no limit.
     limit_bytes: u64,
+    holder: OnceLock<Arc<dyn HoldsMemory>>,
+    /// What the heads held at the last look.
     heads: AtomicU64,
     requests: AtomicU64,
     queries: AtomicU64,
+    /// What was resident at the last look.
     resident: AtomicU64,
-    /// When the resident memory was read; held from the look at what is left until it is taken.
+    /// When the last look was; held from the look at what is left until it is taken.
     looked: Mutex<Option<Instant>>,
     used: Family<UseLabel, Gauge>,
     refused: Family<UseLabel, Counter>,
@@ -85,7 +100,7 @@ struct Account {
 
 /// Counts what heads, requests and queries hold against one budget; clones share it.
 ///
-/// Heads are reported, requests and queries reserve. What nobody counts (code, caches of the allocator, a block that is
+/// Heads are asked, requests and queries reserve. What nobody counts (code, caches of the allocator, a block that is
 /// being built) is in the resident memory of the process, which [`Memory::watch`] reads.
 #[derive(Debug, Clone)]
 pub struct Memory(Arc<Account>);
@@ -128,9 +143,16 @@ impl Memory {
         if self.0.limit_bytes == 0 { bytes } else { bytes.min(self.0.share(percent)) }
     }
 
-    /// Reports what the heads hold.
-    pub fn set_heads(&self, bytes: u64) {
-        self.0.heads.store(bytes, Ordering::Relaxed);
+    /// Counts what the heads hold from now on. Once.
+    pub fn count_heads(&self, heads: Arc<dyn HoldsMemory>) {
+        // A second holder would be a second set of heads, which a process does not have.
+        let _ = self.0.holder.set(heads);
+    }
+
+    /// Returns what the heads held at the last look.
+    #[must_use]
+    pub fn head_bytes(&self) -> u64 {
+        self.0.heads.load(Ordering::Relaxed)
     }
 
     /// Takes bytes until the reservation is dropped.
@@ -143,21 +165,24 @@ impl Memory {
         Ok(MemoryReservation { account: Arc::clone(account), purpose, bytes })
     }
 
-    /// Returns whether heads should be cut now.
-    #[must_use]
-    pub fn wants_a_cut(&self) -> bool {
-        let account = &self.0;
-        if account.limit_bytes == 0 {
-            return false;
+    /// Waits, where memory is short, until it is no longer: others give theirs back, a cut frees heads. Returns whether
+    /// that came within 30 s; whoever was refused otherwise has asked for too much.
+    pub async fn relief(&self) -> bool {
+        let (was_short, give_up_at) = (self.0.is_short(), Instant::now() + RELIEF_WAIT_MAX);
+        while self.0.is_short() && Instant::now() < give_up_at {
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        let heads = account.heads.load(Ordering::Relaxed);
-        let all = account.accounted().max(account.resident.load(Ordering::Relaxed));
-        let all = all.saturating_add(account.building());
-        heads > account.share(HEADS_PERCENT)
-            || (all > account.share(PRESSURE_PERCENT) && heads > account.share(HEADS_WORTH_PERCENT))
+        was_short && !self.0.is_short()
     }
 
-    /// Reads the resident memory until shutdown.
+    /// Looks whether heads should be cut now.
+    #[must_use]
+    pub fn wants_a_cut(&self) -> bool {
+        self.0.look(&mut self.0.looked());
+        self.0.wants_a_cut()
+    }
+
+    /// Looks again and again until shutdown.
     pub async fn watch(self, shutdown: Shutdown) {
         loop {
             let account = &self.0;
@@ -181,6 +206,13 @@ impl Memory {
 }
 
 impl MemoryUse {
+    const fn full_percent(self) -> u64 {
+        match self {
+            Self::Requests => WRITES_FULL_PERCENT,
+            Self::Queries => QUERIES_FULL_PERCENT,
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -199,8 +231,20 @@ impl Account {
     }
 
     fn look(&self, looked: &mut Option<Instant>) {
+        if let Some(holder) = self.holder.get() {
+            self.heads.store(holder.held_bytes(), Ordering::Relaxed);
+        }
         self.resident.store(resident_bytes().unwrap_or(0), Ordering::Relaxed);
         *looked = Some(Instant::now());
+    }
+
+    /// Looks again, unless the last look is good enough to take memory by.
+    fn look_if_old(&self, looked: &mut Option<Instant>) {
+        let near = self.resident.load(Ordering::Relaxed).max(self.accounted()) > self.share(NEAR_PERCENT);
+        let age_max = if near { NEAR_LOOK_AGE_MAX } else { LOOK_INTERVAL };
+        if self.limit_bytes > 0 && looked.is_some_and(|at| at.elapsed() >= age_max) {
+            self.look(looked);
+        }
     }
 
     fn building(&self) -> u64 {
@@ -212,27 +256,47 @@ impl Account {
         parts.iter().map(|part| part.load(Ordering::Relaxed)).fold(0, u64::saturating_add)
     }
 
-    fn is_full(&self, more: u64) -> bool {
+    fn wants_a_cut(&self) -> bool {
         if self.limit_bytes == 0 {
             return false;
         }
-        let (accounted, full) = (self.accounted(), self.share(FULL_PERCENT));
+        let heads = self.heads.load(Ordering::Relaxed);
+        heads > self.share(HEADS_PERCENT) || (self.presses() && heads > self.share(HEADS_WORTH_PERCENT))
+    }
+
+    fn presses(&self) -> bool {
+        let (accounted, resident) = (self.accounted(), self.resident.load(Ordering::Relaxed));
+        let used = if self.counts_resident() { accounted.max(resident) } else { accounted };
+        used.saturating_add(self.building()) > self.share(PRESSURE_PERCENT)
+    }
+
+    fn is_short(&self) -> bool {
+        self.look_if_old(&mut self.looked());
+        self.limit_bytes > 0 && self.presses()
+    }
+
+    fn counts_resident(&self) -> bool {
+        self.accounted() > self.share(ACCOUNTED_PERCENT)
+    }
+
+    /// Returns whether so many bytes more are more than may be taken for this.
+    fn is_full(&self, purpose: MemoryUse, more: u64) -> bool {
+        if self.limit_bytes == 0 {
+            return false;
+        }
+        let (accounted, full) = (self.accounted(), self.share(purpose.full_percent()));
         // What requests have taken may not be resident yet.
         let resident =
             self.resident.load(Ordering::Relaxed).saturating_add(self.requests.load(Ordering::Relaxed));
         let more = more.saturating_add(self.building());
         accounted.saturating_add(more) > full
-            || (resident.saturating_add(more) > full && accounted > self.share(ACCOUNTED_PERCENT))
+            || (self.counts_resident() && resident.saturating_add(more) > full)
     }
 
     fn take(&self, purpose: MemoryUse, bytes: u64) -> Result<(), MemoryFull> {
         let mut looked = self.looked();
-        let near =
-            self.limit_bytes > 0 && self.resident.load(Ordering::Relaxed) > self.share(LOOK_AGAIN_PERCENT);
-        if near && looked.is_some_and(|at| at.elapsed() >= LOOK_AGE_MAX) {
-            self.look(&mut looked);
-        }
-        if self.is_full(bytes) {
+        self.look_if_old(&mut looked);
+        if self.is_full(purpose, bytes) {
             self.refused.get_or_create(&UseLabel { r#use: purpose.name() }).inc();
             return Err(MemoryFull { limit_bytes: self.limit_bytes });
         }

@@ -17,7 +17,7 @@ mod tests;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cpu::{Cpu, CpuError};
 pub use fault::{crash_point, fails_here};
-pub use memory::{Memory, MemoryFull, MemoryReservation, MemoryUse, default_memory_limit};
+pub use memory::{HoldsMemory, Memory, MemoryFull, MemoryReservation, MemoryUse, default_memory_limit};
 pub use metrics::Metrics;
 pub use random::{Random, random_from_seed};
 pub use shutdown::Shutdown;

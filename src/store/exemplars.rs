@@ -125,7 +125,7 @@ impl Exemplars for ExemplarsApi {
         let work = async {
             let selectors = shared.selectors(request.query).await?;
             let range = TimeRange::from_inclusive(request.start, request.end);
-            let all = shared.exemplars_of_all(&selectors, range).await?;
+            let all = shared.with_relief(|| shared.exemplars_of_all(&selectors, range)).await?;
             shared.instruments.served("Exemplars", all.len() as u64, 0);
             let answers = all.iter().map(|(labels, exemplars)| Ok(data_message(labels, exemplars)));
             let answers: Self::ExemplarsStream = Box::pin(futures::stream::iter(answers.collect::<Vec<_>>()));
@@ -174,7 +174,8 @@ pub(super) async fn query_exemplars(State(shared): State<Arc<Shared>>, request: 
         }
         let hidden = Hiding::parse(&form)?.labels(&shared.settings.replica_labels);
         let selectors = shared.selectors(query).await?;
-        let all = shared.exemplars_of_one(&tenant, &selectors, (range, &hidden)).await?;
+        let find = || shared.exemplars_of_one(&tenant, &selectors, (range, &hidden));
+        let all = shared.with_relief(find).await?;
         shared.instruments.served("query_exemplars", all.len() as u64, 0);
         Ok(shared.selector.cpu().run(move || json::success(&objects(all), false)).await?)
     };

@@ -109,7 +109,7 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let _place = self.place().await?;
         let series_max = usize::try_from(request.limit).unwrap_or(0);
-        let (list, _memory) = self.plan(request, series_max).await?;
+        let (list, _memory) = self.with_relief(|| self.plan(request, series_max)).await?;
         let list = Arc::new(list);
         let mut encoder = FrameEncoder::new(request);
         if request.skip_chunks {
@@ -191,7 +191,8 @@ impl Shared {
         query: &LabelQuery,
     ) -> Result<Vec<LookedUp>, StoreError> {
         let matchers = self.matchers(matchers).await?;
-        self.look_up_all(&matchers, TimeRange::from_inclusive(start, end), query).await
+        let range = TimeRange::from_inclusive(start, end);
+        self.with_relief(|| self.look_up_all(&matchers, range, query)).await
     }
 }
 

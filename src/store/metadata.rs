@@ -94,11 +94,12 @@ impl Shared {
             let (shown, cpu) = (Shown { limit: parameters.limit, hidden }, self.selector.cpu());
             let (body, items) = match question {
                 Question::Series(answer) => {
-                    let found = self.found_by_any(&tenant, &parameters).await?;
+                    let found = self.with_relief(|| self.found_by_any(&tenant, &parameters)).await?;
                     cpu.run(move || answer(found, shown)).await?
                 }
                 Question::Labels(query, answer) => {
-                    let found = self.looked_up_by_any(&tenant, &parameters, &query).await?;
+                    let find = || self.looked_up_by_any(&tenant, &parameters, &query);
+                    let found = self.with_relief(find).await?;
                     cpu.run(move || answer(found, shown)).await?
                 }
             };

@@ -19,7 +19,7 @@ use super::instruments::Instruments;
 use super::metric_metadata::MetadataApi;
 use super::series_list::SERIES_BYTES;
 use super::settings::StoreSettings;
-use crate::model::{Labels, Matcher, TenantId, TimeRange};
+use crate::model::{ErrorKind, Labels, Matcher, TenantId, TimeRange};
 use crate::runtime::{Clock, MemoryReservation, MemoryUse, Metrics, Shutdown};
 use crate::select::{
     Grouping, LabelQuery, QueryBudget, SelectError, Selection, Selector, remaining_matchers,
@@ -147,7 +147,22 @@ impl Shared {
     /// Waits for a place among the queries that are served at once, and takes the memory that any query needs.
     pub(super) async fn place(&self) -> Result<Place, StoreError> {
         let turn = Arc::clone(&self.places).acquire_owned().await.map_err(|_| StoreError::Stopping)?;
-        Ok(Place { _turn: turn, _memory: self.reserve(QUERY_BYTES)? })
+        let memory = self.with_relief(|| async { self.reserve(QUERY_BYTES) }).await?;
+        Ok(Place { _turn: turn, _memory: memory })
+    }
+
+    /// Finds what a query is about. One for which no memory is left begins once more when memory is no longer short: a
+    /// cut may be under way that gives much back.
+    pub(super) async fn with_relief<T, F>(&self, find: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        match find().await {
+            Err(error) if error.kind() == ErrorKind::Overloaded && self.settings.memory.relief().await => {
+                find().await
+            }
+            outcome => outcome,
+        }
     }
 
     /// Takes memory for a query until it ends.

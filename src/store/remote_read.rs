@@ -18,7 +18,7 @@ use super::parameters::{Form, Hiding};
 use super::pump::{Encode, Sink, pump};
 use super::reads::{Deadline, Place, Shared};
 use super::series_list::{Batch, BatchReader, SeriesList};
-use crate::model::Labels;
+use crate::model::{Labels, TenantId};
 use crate::runtime::MemoryReservation;
 use crate::tsdb::chunk::SampleChunks;
 use crate::wire::remote_read::{
@@ -93,17 +93,27 @@ impl Shared {
             snappy::decode_into(&compressed, REQUEST_BYTES_MAX, &mut body)?;
             decode_request(&body)
         };
-        let ReadRequest { queries, response_type } = self.selector.cpu().run(decode).await??;
+        let request = self.selector.cpu().run(decode).await??;
+        let (queries, memory) = self.with_relief(|| self.find_all(&tenant, &request, &hidden)).await?;
+        Ok(ReadPlan { response_type: request.response_type, queries, _place: place, _memory: memory })
+    }
+
+    /// Finds the series of every query of a request, and takes the memory for reading them.
+    async fn find_all(
+        &self,
+        tenant: &TenantId,
+        ReadRequest { queries, response_type }: &ReadRequest,
+        hidden: &[String],
+    ) -> Result<(Vec<(Arc<SeriesList>, bool)>, Vec<MemoryReservation>), StoreError> {
         let (mut lists, mut memory) = (Vec::with_capacity(queries.len()), Vec::new());
         let (mut samples, mut bytes, mut batches_bytes) = (0u64, 0u64, 0);
         let (reading, looking) = (self.budget(true), self.budget(false));
         for ReadQuery { matchers, range, labels_only } in queries {
-            let labels_only = labels_only && response_type == ResponseType::Samples;
+            let labels_only = *labels_only && *response_type == ResponseType::Samples;
             let budget = if labels_only { &looking } else { &reading };
-            let found = self.select_one(&tenant, &matchers, range, budget).await?;
-            let hidden = hidden.clone();
+            let found = self.select_one(tenant, matchers, *range, budget).await?;
             memory.push(self.reserve_list(&found)?);
-            let budgeted = self.settings.memory.clone();
+            let (hidden, budgeted) = (hidden.to_vec(), self.settings.memory.clone());
             let list = move || {
                 let list = SeriesList::new(found, &hidden, None, &budgeted).merged();
                 let batches_bytes = list.two_batches_bytes_max(0);
@@ -120,12 +130,12 @@ impl Shared {
         }
         self.check_samples(samples)?;
         memory.push(self.reserve(batches_bytes)?);
-        if response_type == ResponseType::Samples {
+        if *response_type == ResponseType::Samples {
             // The answer is built whole, and compressed from there. A float takes 16 bytes in it instead of 24.
             let answer_bytes = (bytes / 3).saturating_mul(4).min(2 * ANSWER_BYTES_MAX as u64);
             memory.push(self.reserve(answer_bytes)?);
         }
-        Ok(ReadPlan { response_type, queries: lists, _place: place, _memory: memory })
+        Ok((lists, memory))
     }
 
     /// Builds the one message of an answer in samples, compressed.

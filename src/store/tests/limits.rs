@@ -133,3 +133,22 @@ async fn one_long_series_takes_its_memory_before_it_is_read_or_is_refused() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_query_that_finds_no_memory_begins_once_more_when_others_gave_theirs_back() {
+    let run = SeriesRun {
+        labels: labels(&[("__name__", "long")]),
+        samples: (0..400_000).map(|second| Sample::new(ms(second), 1.0)).collect(),
+    };
+    let producer = Producer { tenant: team("team-a"), external: Labels::empty(), series: vec![run] };
+    let memory = Memory::new(24 << 20, &Metrics::new());
+    let settings = StoreSettings { memory: memory.clone(), ..settings() };
+    let fixture = Fixture::with(Place::Heads, vec![producer], settings).await;
+    let others = memory.reserve(MemoryUse::Queries, 15 << 20).unwrap();
+    let give_back = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        drop(others);
+    };
+    let (sent, ()) = tokio::join!(frames(&fixture, everything()), give_back);
+    assert!(!sent.unwrap().is_empty());
+}
